@@ -1,0 +1,147 @@
+"""The one way to an answer: a verified bundle, an engine, and everything a prediction says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import domain, engines
+from model.domain import FloatMatrix
+from model.engines import Engine
+from model.errors import BundleError, EngineError
+from model.explain import Contributions, Explainer
+from model.reference import FloatArray, Novelty
+from model.verify import VerifiedBundle
+
+EngineName = Literal["onnx", "xgboost"]
+
+# rows per engine call: a slice of the smallest model takes well under a millisecond, and memory stays flat
+SLICE_ROWS = 512
+
+# where the two largest probabilities are nearer than this, equal classes are not asked for (decision 0001)
+TIE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answers for n rows.
+
+    Attributes:
+        probabilities: float64, shape (n, k), in class order.
+        classes: shape (n,), positions of the largest probability.
+        sets: bool, shape (n, k), the classes that cannot be ruled out; the predicted one always is in.
+        novelty: float64, shape (n,), 0..1.
+        is_novel: bool, shape (n,).
+    """
+
+    probabilities: NDArray[np.float64]
+    classes: NDArray[np.intp]
+    sets: NDArray[np.bool_]
+    novelty: NDArray[np.float64]
+    is_novel: NDArray[np.bool_]
+
+
+class Predictor:
+    """Answers rows from one bundle with one engine."""
+
+    def __init__(self, bundle: VerifiedBundle, engine: Engine) -> None:
+        """Bind a verified bundle to an engine loaded from it; `load` is the usual way."""
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.engine = engine
+        self._novelty = Novelty(self.manifest.reference)
+        self._novelty_threshold = self.manifest.reference.novelty_threshold
+        self._set_floor = self.manifest.set_floor
+        self._low, self._high = domain.plausible_bounds(self.manifest.features)
+        self._explainer = Explainer(bundle, engine)
+
+    @property
+    def novel_distance(self) -> float:
+        """The novelty distance at the threshold, in standard deviations."""
+        quantiles = self.manifest.reference.novelty_quantiles
+        return float(np.interp(self._novelty_threshold, np.linspace(0, 1, len(quantiles)), quantiles))
+
+    @property
+    def no_contributions_reason(self) -> str | None:
+        """Why `explain` returns None, or None if it can explain."""
+        return self._explainer.unavailable_reason
+
+    def predict(self, matrix: FloatMatrix) -> Prediction:
+        """Answer n rows.
+
+        Args:
+            matrix: float32, shape (n, d), as `model.domain.to_matrix` lays it out.
+
+        Raises:
+            EngineError: the matrix has the wrong shape.
+        """
+        if len(matrix) <= SLICE_ROWS:
+            probabilities = self.engine.predict(matrix)
+        else:
+            slices = range(0, len(matrix), SLICE_ROWS)
+            probabilities = np.concatenate([self.engine.predict(matrix[s : s + SLICE_ROWS]) for s in slices])
+        classes = probabilities.argmax(axis=1)
+        sets = probabilities >= self._set_floor
+        sets[np.arange(len(sets)), classes] = True
+        novelty = self._novelty.shares(self.distances(matrix))
+        outside = ((matrix < self._low) | (matrix > self._high)).any(axis=1)
+        return Prediction(probabilities, classes, sets, novelty, (novelty > self._novelty_threshold) | outside)
+
+    def distances(self, matrix: FloatMatrix) -> FloatArray:
+        """Return novelty distances, shape (n,), see `Novelty.distances`."""
+        return self._novelty.distances(matrix)
+
+    def explain(self, matrix: FloatMatrix, classes: NDArray[np.intp]) -> Contributions | None:
+        """Return what each feature adds to the predicted class, or None where there is no way to compute it."""
+        return self._explainer.explain(matrix, classes)
+
+    def golden_matrix(self) -> FloatMatrix:
+        """Return the golden rows, float32, shape (g, d)."""
+        rows = [[np.nan if value is None else value for value in row] for row in self.manifest.golden.rows]
+        return np.array(rows, dtype=np.float32)
+
+    def replay_golden(self) -> None:
+        """Answer every golden row, one by one and all together, and compare with the known answers.
+
+        Raises:
+            BundleError: `golden_mismatch`, naming the first row that differs.
+        """
+        golden = self.manifest.golden
+        known = np.array(golden.probabilities, dtype=np.float64)
+        matrix = self.golden_matrix()
+        together = self.engine.predict(matrix)
+        worst = np.abs(together - known).max(axis=1)
+        top = np.sort(known, axis=1)
+        differs = (worst > golden.tolerance) | ~np.isfinite(together).all(axis=1)
+        differs |= (together.argmax(axis=1) != known.argmax(axis=1)) & (top[:, -1] - top[:, -2] > TIE)
+        for index in range(0, len(matrix), 16):
+            alone = self.engine.predict(matrix[index : index + 1])[0]
+            differs[index] |= not np.abs(alone - known[index]).max() <= golden.tolerance
+        if differs.any():
+            row = int(differs.argmax())
+            found, wanted = (np.round(rows[row], 6).tolist() for rows in (together, known))
+            raise BundleError("golden_mismatch", f"golden row {row} answers {found}, known {wanted}")
+
+
+def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
+    """Load an engine from a verified bundle and prove it on the golden rows.
+
+    Args:
+        bundle: from `model.verify.read`.
+        engine: None for the manifest's own choice.
+
+    Raises:
+        BundleError: `engine_unavailable`, `engine_refused` or `golden_mismatch`.
+    """
+    manifest = bundle.manifest
+    name = engine or manifest.engines.default
+    try:
+        loaded = engines.load(name, bundle.files, manifest.features, len(manifest.classes))
+    except EngineError as error:
+        raise BundleError("engine_refused", str(error)) from error
+    predictor = Predictor(bundle, loaded)
+    predictor.replay_golden()
+    return predictor

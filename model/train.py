@@ -1,0 +1,133 @@
+"""Trains, judges, compiles, proves and writes one bundle: `python -m model.train model/specs/penguins.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from model import assemble, bundle, dataset, evaluate, learners, predictor, report, spec, verify
+from model.dataset import Dataset
+from model.errors import DataError, ModelError, QualityError, SpecError
+from model.manifest import Quality
+from model.spec import LoadedSpec
+
+
+def train(
+    loaded: LoadedSpec, data: Dataset, quality_bar: dict[str, float], root: Path, quiet: bool
+) -> bundle.WrittenBundle:
+    """Run the whole artifact flow, up to a verified bundle on disk.
+
+    Args:
+        loaded: the spec.
+        data: its CSV.
+        quality_bar: `accuracy_min` and `calibration_error_max`, 0..1.
+        root: the folder of all bundles.
+        quiet: no progress bar.
+
+    Raises:
+        QualityError: the model is below the bar.
+        CompileError: the model cannot be proven and there is no other engine for it.
+        BundleError: the bundle just written does not verify.
+    """
+    s = loaded.spec
+    fit = learners.learner(loaded, data.features, len(data.classes))
+    linear = learners.linear_baseline(data.features, s.seed)
+    with tqdm(total=2 * s.split.folds * s.split.repeats, desc="cross-validation", unit="fit", disable=quiet) as bar:
+        evaluated = evaluate.evaluate(
+            data, fit, linear, s.split.folds, s.split.repeats, s.seed, s.algorithm.calibrate == "auto", bar.update
+        )
+    report.quality(s, data, evaluated.quality, evaluated.temperature, evaluated.raw_calibration_error)
+    refuse_below_bar(evaluated.quality, quality_bar)
+    model = fit(data.matrix, data.labels)
+    if evaluated.temperature is not None:
+        model = model.scaled(evaluated.temperature)
+    compiled = assemble.compile_and_prove(loaded, data, model)
+    report.parity(compiled.parity, compiled.note, compiled.engines)
+    manifest = assemble.describe(loaded, data, evaluated, model, compiled)
+    written = bundle.write(root, manifest, compiled.files)
+    checked = verify.read(written.folder, written.digest)
+    wanted = (manifest.engines.default, manifest.engines.fallback)
+    predictors = [predictor.load(checked, name) for name in wanted if name is not None]
+    bundle.make_current(written)
+    report.speed(predictors, data.matrix)
+    report.bundle(manifest, written)
+    return written
+
+
+def refuse_below_bar(quality: Quality, bar: dict[str, float]) -> None:
+    """Raise QualityError if a measure misses the bar of `slo.toml`."""
+    accuracy, error = quality.model.accuracy.value, quality.model.calibration_error.value
+    if accuracy < bar["accuracy_min"]:
+        raise QualityError(
+            f"accuracy {accuracy:.4f} is below the bar {bar['accuracy_min']} of slo.toml; no bundle written"
+        )
+    if error > bar["calibration_error_max"]:
+        raise QualityError(
+            f"calibration error {error:.4f} is above the bar {bar['calibration_error_max']} of slo.toml; no bundle"
+        )
+
+
+def bar_for(path: Path, name: str) -> dict[str, float]:
+    """Return the quality bar of a model: `[quality.<name>]` over `[quality.default]`.
+
+    Raises:
+        SpecError: the file is not there or not TOML.
+    """
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_text())["quality"]
+        return {**tables["default"], **tables.get(name, {})}
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise SpecError(str(path), None, f"cannot read the quality bar: {error!r}") from error
+
+
+def is_current(loaded: LoadedSpec, root: Path) -> Path | None:
+    """Return the current bundle if it verifies and was trained from the same spec and data, else None."""
+    folder = bundle.current(root, loaded.spec.name)
+    if folder is None:
+        return None
+    try:
+        manifest = verify.read(folder, folder.name).manifest
+        digest = "sha256:" + hashlib.sha256(loaded.data_path.read_bytes()).hexdigest()
+    except (ModelError, OSError):
+        return None
+    return folder if (manifest.spec_digest, manifest.data_digest) == (loaded.digest, digest) else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 written, 1 below the bar or not provable, 2 wrong spec or data."""
+    parser = argparse.ArgumentParser(
+        prog="python -m model.train",
+        description="Train a bundle from a spec file and the CSV it names.",
+        epilog="example: python -m model.train model/specs/penguins.toml --out bundles",
+    )
+    parser.add_argument("spec", type=Path, nargs="?", default=Path("model/specs/penguins.toml"), help="the spec file")
+    parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of all bundles (default: bundles)")
+    parser.add_argument("--slo", type=Path, default=Path("slo.toml"), help="file with the quality bar")
+    parser.add_argument("--if-changed", action="store_true", help="do nothing if the current bundle fits spec and data")
+    given = parser.parse_args(arguments)
+    try:
+        loaded = spec.load(given.spec)
+        existing = is_current(loaded, given.out) if given.if_changed else None
+        if existing is not None:
+            print(f"{existing} is up to date")
+            return 0
+        data = dataset.load(loaded)
+        train(loaded, data, bar_for(given.slo, loaded.spec.name), given.out, quiet=not sys.stderr.isatty())
+    except (SpecError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
