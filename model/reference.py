@@ -16,6 +16,9 @@ BIN_COUNT = 10
 CONFIDENCE_BINS = 20
 QUANTILE_COUNT = 401
 
+# up to here whitening column by column beats a product per row
+COLUMNWISE_FEATURES = 16
+
 
 class Novelty:
     """How unlike the training data a row is."""
@@ -66,10 +69,21 @@ class Novelty:
     @staticmethod
     def _measure(numbers: FloatArray, whitening: FloatArray, means: FloatArray) -> FloatArray:
         """Return the distance of each row to the nearest of the whitened means."""
-        # einsum and not @: BLAS may sum in another order for another number of rows
-        whitened = np.einsum("nc,cw->nw", numbers, whitening)
-        squares: FloatArray = ((whitened[:, None, :] - means[None, :, :]) ** 2).sum(axis=2).min(axis=1)
-        return np.sqrt(squares)
+        # neither @ nor einsum over all rows: both sum in another order for another number of rows
+        if numbers.shape[1] <= COLUMNWISE_FEATURES:
+            whitened = numbers[:, :1] * whitening[0]
+            for column in range(1, numbers.shape[1]):
+                whitened += numbers[:, column : column + 1] * whitening[column]
+        else:
+            whitened = np.array([row @ whitening for row in numbers])
+        nearest = np.full(len(numbers), np.inf)
+        for mean in means:
+            difference = whitened - mean
+            squares = difference[:, 0] ** 2
+            for column in range(1, difference.shape[1]):
+                squares += difference[:, column] ** 2
+            nearest = np.minimum(nearest, squares)
+        return np.asarray(np.sqrt(nearest))
 
 
 def build(
