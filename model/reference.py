@@ -69,21 +69,20 @@ class Novelty:
     @staticmethod
     def _measure(numbers: FloatArray, whitening: FloatArray, means: FloatArray) -> FloatArray:
         """Return the distance of each row to the nearest of the whitened means."""
-        # neither @ nor einsum over all rows: both sum in another order for another number of rows
-        if numbers.shape[1] <= COLUMNWISE_FEATURES:
-            whitened = numbers[:, :1] * whitening[0]
-            for column in range(1, numbers.shape[1]):
-                whitened += numbers[:, column : column + 1] * whitening[column]
-        else:
-            whitened = np.array([row @ whitening for row in numbers])
+        # never a product or a sum over all rows at once: BLAS and einsum add in another order for another row count
+        if numbers.shape[1] > COLUMNWISE_FEATURES:
+            return np.sqrt([((row @ whitening - means) ** 2).sum(axis=1).min() for row in numbers])
+        whitened = numbers[:, :1] * whitening[0]
+        for column in range(1, numbers.shape[1]):
+            whitened += numbers[:, column : column + 1] * whitening[column]
         nearest = np.full(len(numbers), np.inf)
         for mean in means:
-            difference = whitened - mean
-            squares = difference[:, 0] ** 2
+            difference = (whitened - mean) ** 2
+            squares = difference[:, 0]
             for column in range(1, difference.shape[1]):
-                squares += difference[:, column] ** 2
+                squares = squares + difference[:, column]
             nearest = np.minimum(nearest, squares)
-        return np.asarray(np.sqrt(nearest))
+        return np.sqrt(nearest)
 
 
 def build(
