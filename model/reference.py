@@ -26,8 +26,12 @@ class Novelty:
     def __init__(self, reference: Reference) -> None:
         """Prepare the distance for rows without nulls; other patterns are prepared when they are met."""
         self._columns = np.array(reference.columns, dtype=np.intp)
-        self._means = np.array(reference.class_means, dtype=np.float64).reshape(-1, len(self._columns))
-        self._covariance = np.array(reference.covariance, dtype=np.float64).reshape(len(self._columns), -1)
+        self._means = np.array(reference.class_means, dtype=np.float64).reshape(
+            len(reference.class_means), len(self._columns)
+        )
+        self._covariance = np.array(reference.covariance, dtype=np.float64).reshape(
+            len(self._columns), len(self._columns)
+        )
         self._quantiles = np.array(reference.novelty_quantiles, dtype=np.float64)
         self._shares = np.linspace(0.0, 1.0, len(self._quantiles))
         self._whole = self._prepare(np.ones(len(self._columns), dtype=np.bool_))
@@ -44,7 +48,7 @@ class Novelty:
         """
         numbers = matrix[:, self._columns].astype(np.float64)
         present = ~np.isnan(numbers)
-        if present.all():
+        if len(self._columns) and present.all():
             return self._measure(numbers, *self._whole)
         result = np.zeros(len(matrix))
         for pattern in np.unique(present, axis=0):
@@ -55,7 +59,8 @@ class Novelty:
 
     def shares(self, distances: FloatArray) -> FloatArray:
         """Return novelty, 0..1: the share of training rows less unusual, for distances of shape (n,)."""
-        return np.interp(distances, self._quantiles, self._shares)
+        # where many training rows are equally usual, interpolation would count them all as less unusual
+        return np.where(distances <= self._quantiles[0], 0.0, np.interp(distances, self._quantiles, self._shares))
 
     def _prepare(self, pattern: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """Return the whitening matrix (c, c) and the whitened class means (k, c) for the columns present."""
@@ -71,7 +76,7 @@ class Novelty:
         """Return the distance of each row to the nearest of the whitened means."""
         # never a product or a sum over all rows at once: BLAS and einsum add in another order for another row count
         if numbers.shape[1] > COLUMNWISE_FEATURES:
-            return np.sqrt([((row @ whitening - means) ** 2).sum(axis=1).min() for row in numbers])
+            return np.asarray(np.sqrt([((row @ whitening - means) ** 2).sum(axis=1).min() for row in numbers]))
         whitened = numbers[:, :1] * whitening[0]
         for column in range(1, numbers.shape[1]):
             whitened += numbers[:, column : column + 1] * whitening[column]
@@ -82,7 +87,7 @@ class Novelty:
             for column in range(1, difference.shape[1]):
                 squares = squares + difference[:, column]
             nearest = np.minimum(nearest, squares)
-        return np.sqrt(nearest)
+        return np.asarray(np.sqrt(nearest))
 
 
 def build(

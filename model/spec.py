@@ -6,7 +6,9 @@ import difflib
 import hashlib
 import re
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ import msgspec
 from model.errors import SpecError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-RESERVED = ("instances", "features")
+RESERVED = ("instances", "features", "base")
 FEATURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -178,6 +180,8 @@ def _check_head(loaded: LoadedSpec) -> None:
     checks = [
         ("name", bool(NAME.fullmatch(spec.name)), "must be lower-case letters, digits, `-` and `_`"),
         ("version", 0 < len(spec.version) <= 32, "must have 1 to 32 characters"),
+        ("seed", 0 <= spec.seed < 2**31, "must be a whole number from 0 to 2147483647"),
+        ("expires", spec.expires is None or _is_date(spec.expires), 'must be a date such as "2027-12-31"'),
         ("serial", spec.serial >= 1, "must be a whole number from 1 that grows with every release"),
         ("features", bool(spec.features), "must name at least one feature"),
         ("split.folds", 2 <= spec.split.folds <= 50, "must be 2 to 50"),
@@ -203,9 +207,18 @@ def _check_head(loaded: LoadedSpec) -> None:
     names = [feature.name for feature in spec.features]
     for index, name in enumerate(names):
         if name in RESERVED:
-            raise loaded.error(f"features[{index}].name", f"`{name}` is the name of a part of a request; rename it")
+            raise loaded.error(f"features[{index}].name", f"`{name}` names a part of a request or an answer; rename it")
         if name in names[:index] or name == spec.label:
             raise loaded.error(f"features[{index}].name", f"`{name}` is used twice")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is an ISO 8601 date or date and time."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_feature(loaded: LoadedSpec, index: int) -> None:
@@ -218,6 +231,11 @@ def _check_feature(loaded: LoadedSpec, index: int) -> None:
     if feature.dtype == "category":
         if len(feature.values) < 2 or len(set(feature.values)) < len(feature.values):
             raise loaded.error(f"{at}.values", f"category `{feature.name}` needs `values`, at least two, all different")
+        null = next((value for value in feature.values if value in loaded.spec.data.null), None)
+        if null is not None:
+            raise loaded.error(
+                f"{at}.values", f"`{feature.name}`: {null!r} stands for a missing value in `data.null` too; drop one"
+            )
         for key in ("hard", "plausible", "unit", "confused_with"):
             if getattr(feature, key):
                 raise loaded.error(f"{at}.{key}", f"category `{feature.name}` takes no `{key}`")
@@ -245,21 +263,22 @@ def line_of(text: str, keys: str) -> int | None:
     Returns:
         The 1-based line of the key, else of its table's header, else None.
     """
-    table, index, key = "", 0, ""
-    found = re.match(r"(?:(\w+)(?:\[(\d+)\])?\.)?(\w+)?", keys)
-    if found:
-        table, index, key = found[1] or "", int(found[2] or 0), found[3] or ""
-    whole_table = re.fullmatch(r"(\w+)\[(\d+)\]", keys)
-    if whole_table:
-        table, index, key = whole_table[1], int(whole_table[2]), ""
-    current, seen, header_line = "", 0, None
+    steps = re.findall(r"([\w-]+)(?:\[(\d+)\])?", keys)
+    names, index = [name for name, _ in steps], int(steps[0][1] or 0) if steps else 0
+    table: list[str] = []
+    seen: Counter[str] = Counter()
+    deepest, found = 0, None
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([\w.]+)\s*\]\]?", line)
+        header = re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line)
+        key = re.match(r'\s*"?([\w.-]+)"?\s*=', line)
         if header:
-            seen = seen + 1 if header[1] == current and line.lstrip().startswith("[[") else 0
-            current = header[1]
-            if current in (table, key) and seen == index:
-                header_line = number
-        elif current == table and seen == index and key and re.match(rf'\s*"?{re.escape(key)}"?\s*=', line):
-            return number
-    return header_line
+            seen[header[1]] += 1
+            table = here = header[1].split(".")
+        elif key:
+            here = [*table, *key[1].split(".")]
+        else:
+            continue
+        is_wanted = here == names[: len(here)] and (not table or seen[".".join(table)] == index + 1)
+        if is_wanted and len(here) > deepest:
+            deepest, found = len(here), number
+    return found

@@ -1,0 +1,1 @@
+"""One request, one way: the only package that knows HTTP."""

@@ -1,0 +1,161 @@
+"""The fast way in: accepts an ordinary valid body and leaves everything unusual to the schema."""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import orjson
+
+from model.domain import Feature, FloatMatrix, to_matrix
+from model.manifest import Manifest
+from service.instances import Instances
+
+Check = tuple[str, float, float, bool, frozenset[str] | None, bool]
+
+NUMBERS = frozenset((int, float))
+
+
+class Accept:
+    """Plain checks compiled from the manifest; they say yes or nothing.
+
+    Whenever they say yes, `decode.strict` and the schema would have said yes with the same matrix.
+    """
+
+    def __init__(self, manifest: Manifest, max_instances: int) -> None:
+        """Compile the checks: a number is ordinary inside its hard and plausible range."""
+        self._features = manifest.features
+        self._names = manifest.feature_names
+        self._width = len(self._names)
+        self._checks = [_check(feature) for feature in manifest.features]
+        self._lows = np.array([check[1] for check in self._checks])
+        self._highs = np.array([check[2] for check in self._checks])
+        self._whole = np.array([f.dtype == "int" for f in manifest.features])
+        self._max_instances = max_instances
+        self._is_plain = self._width > 1 and all(not f.is_category and not f.nullable for f in manifest.features)
+        self._pick = itemgetter(*self._names)
+
+    def accept(self, body: bytes) -> Instances | None:
+        """Decode and accept a body in one go.
+
+        Args:
+            body: already passed by `decode.refuse_excess`.
+
+        Returns:
+            The instances, or None if anything at all is unusual.
+        """
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if type(value) is not dict:
+            return None
+        # a duplicate key disappears in decoding, its colon does not: equal counts prove that there was none
+        colons = body.count(b":")
+        if "instances" in value:
+            return self._batch(value, colons)
+        if colons != self._width:
+            return None
+        matrix = self._one(value)
+        return None if matrix is None else Instances(matrix, is_single=True)
+
+    def _one(self, instance: dict[str, Any]) -> FloatMatrix | None:
+        """Accept one instance given by name."""
+        row = self._values(instance)
+        return None if row is None else to_matrix(self._features, [row])
+
+    def _values(self, instance: dict[str, Any]) -> list[Any] | None:
+        """Return the values of an ordinary instance in manifest order."""
+        if len(instance) != self._width:
+            return None
+        row = []
+        for name, low, high, whole, texts, nullable in self._checks:
+            value = instance.get(name)
+            kind = type(value)
+            if kind is float or kind is int:
+                if texts is not None or not low <= value <= high:  # type: ignore[operator]
+                    return None
+                if whole and kind is float and not value.is_integer():  # type: ignore[union-attr]
+                    return None
+            elif kind is str:
+                if texts is None or value not in texts:
+                    return None
+            elif value is not None or not nullable or name not in instance:
+                return None
+            row.append(value)
+        return row
+
+    def _batch(self, body: dict[str, Any], colons: int) -> Instances | None:
+        """Accept a batch whose rows are all ordinary and all of one kind."""
+        rows, names = body["instances"], body.get("features")
+        if type(rows) is not list or not 0 < len(rows) <= self._max_instances:
+            return None
+        if names is None:
+            if len(body) != 1 or colons != len(rows) * self._width + 1:
+                return None
+            return self._named(rows)
+        if len(body) != 2 or colons != 2 or type(names) is not list or set(map(type, names)) != {str}:
+            return None
+        if len(names) != self._width or set(names) != set(self._names):
+            return None
+        return self._positional(rows, [names.index(name) for name in self._names])
+
+    def _named(self, rows: list[Any]) -> Instances | None:
+        """Accept rows given as objects."""
+        if set(map(type, rows)) != {dict}:
+            return None
+        if not self._is_plain:
+            return self._one_by_one(rows)
+        if set(map(len, rows)) != {self._width}:
+            return None
+        try:
+            return self._plain(list(map(self._pick, rows)))
+        except KeyError:
+            return None
+
+    def _positional(self, rows: list[Any], order: list[int]) -> Instances | None:
+        """Accept rows given as arrays, columns in any order."""
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {self._width}:
+            return None
+        if not self._is_plain:
+            return self._one_by_one(
+                [{name: row[i] for name, i in zip(self._names, order, strict=True)} for row in rows]
+            )
+        if order != sorted(order):
+            pick = itemgetter(*order)
+            rows = list(map(pick, rows))
+        return self._plain(rows)
+
+    def _plain(self, rows: list[Any]) -> Instances | None:
+        """Accept rows of numbers, all at once."""
+        if not set(map(type, chain.from_iterable(rows))) <= NUMBERS:
+            return None
+        try:
+            columns = np.array(rows, dtype=np.float64)
+        except OverflowError:
+            return None
+        if not ((columns >= self._lows) & (columns <= self._highs)).all():
+            return None
+        if self._whole.any() and not np.equal(np.mod(columns[:, self._whole], 1), 0).all():
+            return None
+        return Instances((columns + 0.0).astype(np.float32), is_single=False)
+
+    def _one_by_one(self, rows: list[dict[str, Any]]) -> Instances | None:
+        """Accept rows that have categories or nulls."""
+        values = []
+        for row in rows:
+            found = self._values(row)
+            if found is None:
+                return None
+            values.append(found)
+        return Instances(to_matrix(self._features, values), is_single=False)
+
+
+def _check(feature: Feature) -> Check:
+    """Compile one feature's check: name, lowest, highest, whole number, texts, nullable."""
+    if feature.is_category:
+        return feature.name, 0.0, 0.0, False, frozenset(feature.values), feature.nullable
+    low, high = max(feature.hard[0], feature.plausible[0]), min(feature.hard[1], feature.plausible[1])
+    return feature.name, low, high, feature.dtype == "int", None, feature.nullable

@@ -1,0 +1,164 @@
+"""The only implementation of a prediction over HTTP: decode → accept → predict → render → reply."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from service import decode
+from service.accept import Accept
+from service.config import Settings
+from service.decode import Limits
+from service.errors import (
+    BodyTooLarge,
+    NoModel,
+    NotAcceptable,
+    Problem,
+    ServiceError,
+    UnsupportedMediaType,
+    echo,
+    to_reply,
+)
+from service.instances import DEFAULTS, Instances, Options, parse_options
+from service.loader import NotReady, Ready, State
+from service.render import Renderer
+from service.reply import JSON, Headers, Reply
+from service.schemas import Judge
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+RETRY_SECONDS = "5"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for predictions, as a door hands it over; header values as they came, empty when absent."""
+
+    body: bytes
+    query: str = ""
+    content_type: str = ""
+    content_encoding: str = ""
+    accept: str = ""
+    request_id: str = ""
+
+
+class Answerer:
+    """Answers calls from one loaded model, or says why it cannot."""
+
+    def __init__(self, state: State, settings: Settings) -> None:
+        """Derive everything from the manifest once."""
+        self.state = state
+        self._settings = settings
+        self.digest: str | None = None
+        if isinstance(state, Ready):
+            manifest = state.predictor.manifest
+            self.digest = state.digest
+            self._predictor = state.predictor
+            self._limits = Limits.of(manifest.features, settings.max_instances)
+            self._judge = Judge(state.predictor, settings.max_instances)
+            self._accept = Accept(manifest, settings.max_instances) if settings.fast_path else None
+            self._renderer = Renderer(manifest, state.digest, is_fallback=False)
+
+    def answer(self, call: Call) -> Reply:
+        """Answer one call. Never raises: whatever happens becomes a reply."""
+        start = time.perf_counter()
+        request_id = request_id_for(call.request_id)
+        try:
+            return self._predict(call, request_id, start)
+        except ServiceError as error:
+            return to_reply(error, request_id, self.digest)
+        except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
+            log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
+            return to_reply(error, request_id, self.digest)
+
+    def require_model(self) -> Ready:
+        """Return the loaded model, or refuse with the loader's reason.
+
+        Raises:
+            NoModel: there is none.
+        """
+        if isinstance(self.state, NotReady):
+            raise no_model(self.state)
+        return self.state
+
+    def _predict(self, call: Call, request_id: str, start: float) -> Reply:
+        """Take the stairs, timing each."""
+        self.require_model()
+        _refuse_headers(call)
+        options = parse_options(call.query) if call.query else DEFAULTS
+        instances = self._decode(call.body, options)
+        decoded = time.perf_counter()
+        prediction = self._predictor.predict(instances.matrix)
+        contributions = self._predictor.explain(instances.matrix, prediction.classes) if options.explain else None
+        predicted = time.perf_counter()
+        body = self._renderer.render(instances, prediction, contributions, options.explain)
+        end = time.perf_counter()
+        timing = (
+            f"decode;dur={(decoded - start) * 1e3:.3f}, predict;dur={(predicted - decoded) * 1e3:.3f}, "
+            f"render;dur={(end - predicted) * 1e3:.3f}, total;dur={(end - start) * 1e3:.3f}"
+        )
+        headers: Headers = (
+            ("Content-Type", JSON),
+            ("X-Request-Id", request_id),
+            ("X-Model-Digest", self.digest or ""),
+            ("Server-Timing", timing),
+        )
+        return Reply(200, headers, body)
+
+    def _decode(self, body: bytes, options: Options) -> Instances:
+        """Accept an ordinary body fast; let the schema decide about any other."""
+        if len(body) > self._settings.max_body_bytes:
+            raise body_too_large(self._settings.max_body_bytes)
+        decode.refuse_excess(body, self._limits)
+        if self._accept is not None:
+            instances = self._accept.accept(body)
+            if instances is not None:
+                return instances
+        return self._judge.judge(decode.strict(body), options)
+
+
+def no_model(state: NotReady) -> NoModel:
+    """Return the refusal of a service without a model."""
+    return NoModel(
+        [Problem("", "no_model", "no verified model is loaded")],
+        detail="No verified model is loaded; the service keeps running and says why in `reason`.",
+        headers=(("Retry-After", RETRY_SECONDS),),
+        reason=state.code,
+    )
+
+
+def body_too_large(limit: int) -> BodyTooLarge:
+    """Return the refusal of a body over the limit in bytes."""
+    return BodyTooLarge([Problem("", "body_too_large", f"at most {limit} bytes are taken")])
+
+
+def request_id_for(given: str) -> str:
+    """Return the caller's request id if it is well-formed, else a new one."""
+    return given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _refuse_headers(call: Call) -> None:
+    """Refuse what is not JSON, or a caller who does not take JSON."""
+    if call.content_encoding and call.content_encoding.lower() != "identity":
+        raise UnsupportedMediaType(
+            detail=f"content encoding {echo(call.content_encoding)!r} is not taken; send it plain"
+        )
+    if call.content_type not in ("", JSON) and not _is_json(call.content_type):
+        raise UnsupportedMediaType(detail="send JSON with the header Content-Type: application/json")
+    if call.accept not in ("", "*/*", JSON):
+        accepted = parse_accept_header(call.accept, MIMEAccept)
+        if accepted.best_match([JSON]) is None:
+            raise NotAcceptable(detail="the answer is application/json; accept it")
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a content type is JSON in UTF-8."""
+    kind, parameters = parse_options_header(content_type)
+    return kind == JSON and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")

@@ -1,0 +1,104 @@
+"""Puts the service together: the only place where settings, model, doors and framework meet."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
+
+from service import errors, loader, logs, ops, pages, routes
+from service.answer import Answerer, request_id_for
+from service.config import Settings
+from service.errors import OtherHttpError, RouteNotFound, ServiceError
+from service.routes import to_response
+from service.server import Bridge, ShortDoor
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, answerer: Answerer | None = None) -> Flask:
+    """Return the Flask application with both doors.
+
+    Args:
+        settings: from `Settings.from_env`.
+        answerer: one that is already loaded; None loads the bundle of the settings.
+    """
+    answerer = answerer or Answerer(loader.load(settings), settings)
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(routes.blueprint(answerer))
+    app.register_blueprint(ops.blueprint(answerer, settings))
+    app.register_blueprint(pages.blueprint(answerer, settings))
+    _handle_errors(app, answerer)
+    _add_headers(app, answerer, settings)
+    if settings.fast_path:
+        app.wsgi_app = ShortDoor(app.wsgi_app, answerer)  # type: ignore[method-assign]
+    return app
+
+
+def asgi() -> Bridge:
+    """Return what Gunicorn's event loop calls, from the settings in the environment."""
+    settings = Settings.from_env()
+    logs.set_up(settings.log_level)
+    answerer = Answerer(loader.load(settings), settings)
+    return Bridge(create_app(settings, answerer), answerer, settings.max_body_bytes)
+
+
+def _handle_errors(app: Flask, answerer: Answerer) -> None:
+    """Turn every exception into a problem document, in one place."""
+
+    def reply(error: BaseException) -> Response:
+        return to_response(errors.to_reply(error, _request_id(), answerer.digest))
+
+    @app.errorhandler(ServiceError)
+    def refused(error: ServiceError) -> Response:
+        return reply(error)
+
+    @app.errorhandler(HTTPException)
+    def refused_by_flask(error: HTTPException) -> Response:
+        return reply(_translate(error))
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Response:
+        log.exception("request.failed", extra={"request_id": _request_id(), "route": request.path[:64]})
+        return reply(error)
+
+
+def _translate(error: HTTPException) -> ServiceError:
+    """Give the framework's refusals our form."""
+    if isinstance(error, WerkzeugMethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return errors.MethodNotAllowed(detail=f"allowed: {allowed}", headers=(("Allow", allowed),))
+    if error.code == 404:
+        return RouteNotFound(detail="see /docs for the routes there are")
+    return OtherHttpError(error.code or 500, error.name)
+
+
+def _request_id() -> str:
+    """Return the id of the current request, the same one however often it is asked for."""
+    found: str | None = request.environ.get("rookery.request_id")
+    if found is None:
+        found = request.environ["rookery.request_id"] = request_id_for(request.headers.get("X-Request-Id", ""))
+    return found
+
+
+def _add_headers(app: Flask, answerer: Answerer, settings: Settings) -> None:
+    """Give every answer its request id, the model's digest, and CORS where that is open."""
+
+    @app.after_request
+    def add(response: Response) -> Response:
+        if "X-Request-Id" not in response.headers:
+            response.headers["X-Request-Id"] = _request_id()
+        if answerer.digest is not None and "X-Model-Digest" not in response.headers:
+            response.headers["X-Model-Digest"] = answerer.digest
+        origin = request.headers.get("Origin")
+        if settings.cors_origins and (origin or request.method != "POST"):
+            response.headers.add("Vary", "Origin")
+        if origin in settings.cors_origins:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            if request.method == "OPTIONS":
+                response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+                response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-Request-Id"
+            response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, X-Model-Digest, Server-Timing"
+        return response

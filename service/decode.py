@@ -1,0 +1,158 @@
+"""Bytes to values, strictly: what could be read in two ways is not read at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import orjson
+
+from model.domain import Feature
+from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, Problem, TooManyInstances, echo
+
+MAX_DEPTH = 8
+PREFIX_BYTES = 64 << 10
+
+# a whole string (even an unfinished one, so that no scan starts over), or a bracket
+TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL)
+LONGEST_NUMBER = 400
+BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a body may have before it is decoded.
+
+    Attributes:
+        instances: rows in a batch.
+        marks: opening brackets.
+        quotes: quotation marks.
+    """
+
+    instances: int
+    marks: int
+    quotes: int
+
+    @classmethod
+    def of(cls, features: Sequence[Feature], max_instances: int) -> Limits:
+        """Return the limits that every valid body of a model keeps: 4 quotes a feature allow names and text values."""
+        return cls(max_instances, max_instances + 32, 4 * len(features) * max_instances + 1024)
+
+
+def refuse_excess(body: bytes, limits: Limits) -> None:
+    """Refuse a body by counting, before anything is built from it.
+
+    Raises:
+        MalformedBody: it is empty.
+        AmbiguousBody: it is over a limit and deeper than 8.
+        TooManyInstances: it has more brackets than any valid body.
+        BodyTooLarge: it has more strings than any valid body.
+    """
+    if not body:
+        raise MalformedBody([Problem("", "malformed", "the body is empty; send a JSON object")])
+    marks = body.count(b"{") + body.count(b"[")
+    quotes = body.count(b'"')
+    if marks <= limits.marks and quotes <= limits.quotes:
+        return
+    _refuse_depth(body[:PREFIX_BYTES])
+    if marks > limits.marks:
+        raise too_many(limits.instances)
+    message = f"holds {quotes} quotation marks, more than any valid body"
+    raise BodyTooLarge([Problem("", "body_too_large", message)])
+
+
+def too_many(limit: int) -> TooManyInstances:
+    """Return the refusal of a batch over the limit."""
+    return TooManyInstances([Problem("", "too_many_instances", f"at most {limit} instances are taken at once")])
+
+
+def strict(body: bytes) -> object:
+    """Decode JSON that has exactly one meaning (RFC 8259 within I-JSON, RFC 7493).
+
+    Args:
+        body: already passed by `refuse_excess`.
+
+    Returns:
+        dict, list, str, int, float, bool or None; every number is finite as a float.
+
+    Raises:
+        MalformedBody: not JSON.
+        AmbiguousBody: not UTF-8, a byte order mark, a duplicate key, NaN or Infinity, a number beyond float64, a lone
+            surrogate, or deeper than 8.
+    """
+    if body.startswith(BYTE_ORDER_MARKS) or b"\x00" in body:
+        _ambiguous("starts with a byte order mark or holds NUL bytes; send plain UTF-8")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        _ambiguous(f"is not UTF-8 at byte {error.start}")
+    _refuse_depth(body)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
+        )
+    except json.JSONDecodeError as error:
+        message = f"{error.msg.lower()} at line {error.lineno}, column {error.colno}"
+        raise MalformedBody([Problem("", "malformed", message)]) from error
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # all that the standard library takes and orjson does not, after the checks above
+        _ambiguous("holds a lone surrogate or a control character in a string")
+    return value
+
+
+def _ambiguous(message: str, pointer: str = "") -> NoReturn:
+    """Raise the refusal."""
+    raise AmbiguousBody([Problem(pointer, "ambiguous", message)])
+
+
+def _refuse_depth(body: bytes) -> None:
+    """Refuse nesting deeper than 8, without recursion."""
+    depth = 0
+    for token in TOKENS.finditer(body):
+        if token[1]:
+            depth += 1
+            if depth > MAX_DEPTH:
+                _ambiguous(f"is nested deeper than {MAX_DEPTH}")
+        elif token[2]:
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object, refusing a key that stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                _ambiguous(f"the key {json.dumps(echo(key))} stands twice in one object")
+            seen.add(key)
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    _ambiguous(f"{name} is not JSON; leave the value out or send null where it is allowed")
+
+
+def _float(text: str) -> float:
+    """Read a number with a fraction or an exponent."""
+    value = float(text)
+    if not math.isfinite(value):
+        _ambiguous("a number is beyond the range of a 64-bit float")
+    return value
+
+
+def _integer(text: str) -> int | float:
+    """Read a whole number; one that only a float can hold becomes one."""
+    if len(text) > LONGEST_NUMBER:
+        _ambiguous("a number is beyond the range of a 64-bit float")
+    value = int(text)
+    if value.bit_length() > 64:
+        return _float(text)
+    return value

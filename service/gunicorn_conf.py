@@ -1,0 +1,40 @@
+"""Gunicorn's configuration: `gunicorn -c service/gunicorn_conf.py`; every value comes from the settings or says why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from service.config import SettingError, Settings
+
+try:
+    _settings = Settings.from_env()
+except SettingError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+wsgi_app = "service.app:asgi()"
+bind = [f"{_settings.bind_host}:{_settings.port}"]
+workers = _settings.workers
+
+# Gunicorn's own event loop: slow clients cannot hold it up (decision 0006)
+worker_class = "asgi"
+asgi_loop = "auto"
+asgi_lifespan = "off"
+worker_connections = 1_000
+
+# Cloud Run kills ten seconds after SIGTERM
+graceful_timeout = 8
+# without a sign of life from the loop for so long a worker is replaced
+timeout = 30
+keepalive = 5
+
+# loading after the fork keeps threads and engines out of the parent
+preload_app = False
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory, so that a slow disk stalls nobody
+control_socket_disable = True
+
+loglevel = _settings.log_level
+accesslog = None
+errorlog = "-"
+proc_name = "rookery"

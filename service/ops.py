@@ -1,0 +1,85 @@
+"""The routes for operators: model card, health, version."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+import orjson
+from flask import Blueprint, Response
+
+from model.manifest import Manifest
+from service.answer import Answerer
+from service.config import Settings
+from service.reply import JSON
+
+LIBRARIES = ("flask", "gunicorn", "marshmallow", "numpy", "onnxruntime", "orjson", "xgboost", "xgboost-cpu")
+
+
+def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
+    """Return the routes for operators."""
+    routes = Blueprint("ops", __name__)
+
+    @routes.get("/model")
+    def model() -> Response:
+        """Show the model card."""
+        ready = answerer.require_model()
+        predictor = ready.predictor
+        return as_json(
+            {
+                **card(predictor.manifest),
+                "digest": ready.digest,
+                "engine": predictor.engine.name,
+                "fallback": False,
+                "contributions": predictor.no_contributions_reason or "available",
+            }
+        )
+
+    @routes.get("/health/live")
+    def live() -> Response:
+        """Answer while the process works."""
+        return as_json({"status": "live"})
+
+    @routes.get("/health/ready")
+    def ready() -> Response:
+        """Answer 200 once the model is verified, loaded and proven."""
+        return as_json({"status": "ready", "digest": answerer.require_model().digest})
+
+    @routes.get("/version")
+    def show_version() -> Response:
+        """Say what runs."""
+        return as_json(
+            {
+                "commit": settings.commit,
+                "build_time": settings.build_time,
+                "digest": answerer.digest,
+                "libraries": libraries(),
+            }
+        )
+
+    return routes
+
+
+def card(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest without the golden rows."""
+    whole: dict[str, Any] = msgspec.to_builtins(manifest)
+    whole["golden"] = {"count": len(manifest.golden.rows), "leaf_share": manifest.golden.leaf_share}
+    return whole
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of what serves."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def as_json(value: object) -> Response:
+    """Return a 200 with a JSON body."""
+    return Response(orjson.dumps(value), 200, content_type=JSON)

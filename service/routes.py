@@ -1,0 +1,37 @@
+"""Flask's door to predictions."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from service.answer import Answerer, Call
+from service.reply import Reply
+
+
+def blueprint(answerer: Answerer) -> Blueprint:
+    """Return the routes that predict."""
+    routes = Blueprint("predict", __name__)
+
+    @routes.post("/predict", strict_slashes=False)
+    def predict() -> Response:
+        """Answer one instance or a batch."""
+        call = Call(
+            body=request.get_data(cache=False),
+            query=request.query_string.decode("latin-1"),
+            content_type=request.headers.get("Content-Type", ""),
+            content_encoding=request.headers.get("Content-Encoding", ""),
+            accept=request.headers.get("Accept", ""),
+            request_id=request.headers.get("X-Request-Id", ""),
+        )
+        return to_response(answerer.answer(call))
+
+    return routes
+
+
+def to_response(reply: Reply) -> Response:
+    """Turn a reply into Flask's form, header for header."""
+    response = Response(reply.body, reply.status)
+    # the framework's own defaults go, so that both doors send the same headers in the same order
+    response.headers.clear()
+    response.headers.extend(reply.headers)
+    return response

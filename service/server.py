@@ -1,0 +1,169 @@
+"""Between Gunicorn's event loop and the application: the bridge, and the short door for plain predictions."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from service.answer import Answerer, Call, body_too_large, request_id_for
+from service.errors import OtherHttpError, ServiceError, to_reply
+from service.reply import Reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
+LOOP_BODY_BYTES = 24 << 10
+
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class ShortDoor:
+    """WSGI middleware: a plain `POST /predict` skips the framework, everything else goes through it."""
+
+    def __init__(self, wsgi: WSGIApplication, answerer: Answerer) -> None:
+        """Stand before an application."""
+        self._wsgi, self._answerer = wsgi, answerer
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/predict" or "HTTP_ORIGIN" in environ:
+            return self._wsgi(environ, start_response)
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if not length.isdecimal():
+            return self._wsgi(environ, start_response)
+        call = Call(
+            body=environ["wsgi.input"].read(int(length)),
+            query=environ.get("QUERY_STRING", ""),
+            content_type=environ.get("CONTENT_TYPE", ""),
+            content_encoding=environ.get("HTTP_CONTENT_ENCODING", ""),
+            accept=environ.get("HTTP_ACCEPT", ""),
+            request_id=environ.get("HTTP_X_REQUEST_ID", ""),
+        )
+        reply = self._answerer.answer(call)
+        headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
+        start_response(STATUS_LINES[reply.status], headers)
+        return [reply.body]
+
+
+class Bridge:
+    """ASGI application around a WSGI one: the whole request is there before the application is called.
+
+    Slow clients therefore cost memory up to the body limit and nothing else. Small requests are answered in the event
+    loop; large bodies and explanations in one worker thread.
+    """
+
+    def __init__(self, wsgi: WSGIApplication, answerer: Answerer, max_body_bytes: int) -> None:
+        """Stand before a WSGI application; bodies over `max_body_bytes` are refused unread."""
+        self._wsgi, self._answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        environ = to_environ(scope)
+        body = await self._receive_body(environ, receive)
+        if isinstance(body, ServiceError):
+            request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
+            await send_and_close(to_reply(body, request_id, self._answerer.digest), send)
+            return
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(len(body))
+        if len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"]:
+            status, headers, payload = await asyncio.get_running_loop().run_in_executor(
+                self._thread, call_wsgi, self._wsgi, environ
+            )
+        else:
+            status, headers, payload = call_wsgi(self._wsgi, environ)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": payload})
+
+    async def _receive_body(self, environ: dict[str, Any], receive: Receive) -> bytes | ServiceError:
+        """Collect the body, or say why it was not read to its end."""
+        declared = environ.get("CONTENT_LENGTH", "")
+        if declared.isdecimal() and int(declared) > self._max_body_bytes:
+            return body_too_large(self._max_body_bytes)
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                # the client is gone, or sent nothing for too long and may still listen
+                return OtherHttpError(408, "The request did not arrive in time")
+            size += len(message["body"])
+            if size > self._max_body_bytes:
+                return body_too_large(self._max_body_bytes)
+            chunks.append(message["body"])
+            more = message["more_body"]
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def send_and_close(reply: Reply, send: Send) -> None:
+    """Send a reply and end the connection, as the rest of the body still lies in it."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers]
+    headers += [(b"content-length", str(len(reply.body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def to_environ(scope: dict[str, Any]) -> dict[str, Any]:
+    """Return a WSGI environ (PEP 3333) for an ASGI request, without its body."""
+    server, client = scope.get("server") or ("localhost", 80), scope.get("client") or ("", 0)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": scope.get("root_path", ""),
+        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": client[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = f"HTTP_{name}"
+        value = raw_value.decode("latin-1")
+        environ[name] = f"{environ[name]},{value}" if name in environ else value
+    return environ
+
+
+def call_wsgi(wsgi: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Call a WSGI application and return status, headers and the whole body."""
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
+        """Keep the last status and headers; a large reply never leaves in part."""
+        started[:] = [int(status[:3]), headers]
+        return _no_write
+
+    chunks = wsgi(environ, start_response)
+    try:
+        body = b"".join(chunks)
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    status, headers = started
+    return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body
+
+
+def _no_write(_: bytes) -> object:
+    """Refuse PEP 3333's obsolete write callable."""
+    raise NotImplementedError("return the body instead of writing it")
