@@ -8,7 +8,7 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from model.domain import Feature
-from model.manifest import Manifest
+from model.manifest import Manifest, example
 from service.reply import JSON, PROBLEM
 from service.schemas import FeatureField, instance_schema
 
@@ -96,23 +96,6 @@ def _example(feature: Feature) -> float | int:
     """Return an ordinary value of a number."""
     middle = sum(feature.plausible) / 2
     return round(middle) if feature.dtype == "int" else round(middle, 1)
-
-
-def example_instance(manifest: Manifest) -> dict[str, Any]:
-    """Return a real-looking instance: the first golden row that nothing is novel about, by name."""
-    rows = manifest.golden.rows
-    row = next(
-        (r for r in rows if all(_is_plausible(f, v) for f, v in zip(manifest.features, r, strict=True))), rows[0]
-    )
-    return {
-        f.name: f.values[int(v)] if f.is_category and v is not None else v
-        for f, v in zip(manifest.features, row, strict=True)
-    }
-
-
-def _is_plausible(feature: Feature, value: float | None) -> bool:
-    """Whether a golden value is given and ordinary."""
-    return value is not None and (feature.is_category or feature.accepts_as_plausible(value))
 
 
 def _description(manifest: Manifest) -> str:
@@ -217,7 +200,7 @@ def _problem() -> dict[str, Any]:
 
 def _predict(manifest: Manifest) -> dict[str, Any]:
     """Return the operation of `POST /predict`."""
-    one = example_instance(manifest)
+    one = example(manifest)
     kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("Instance", "Batch", "Table")]
     answers = [{"$ref": f"#/components/schemas/{name}"} for name in ("Answer", "Answers")]
     examples = {

@@ -1,0 +1,78 @@
+# `make` lists every verb. Nothing has to be installed by hand but Python 3.11 or newer, make and git.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+SPEC ?= model/specs/penguins.toml
+PORT ?= 8080
+# the spec's own name is the folder's
+NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
+
+.PHONY: help
+help: ## List every verb
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## Create the environment in .venv from the hashed requirements
+
+.PHONY: run
+run: $(STAMP) ## Train if needed and serve on http://127.0.0.1:8080 (SPEC=…, PORT=…, RELOAD=1)
+	@$(BIN)/python -m model.train $(SPEC) --if-changed
+	@PORT=$(PORT) $(BIN)/python -m service bundles/$(NAME) $(if $(RELOAD),--reload)
+
+.PHONY: train
+train: $(STAMP) ## Train a bundle (SPEC=model/specs/penguins.toml)
+	$(BIN)/python -m model.train $(SPEC)
+
+.PHONY: test
+test: $(STAMP) ## Run all tests with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
+
+.PHONY: check
+check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
+
+.PHONY: format
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+.PHONY: format-check
+format-check: $(STAMP) ## Fail if the code is not formatted
+	$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: $(STAMP) ## Lint
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(STAMP) ## Check types, strictly
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(STAMP) ## Check who imports whom
+	$(BIN)/lint-imports
+
+.PHONY: generated
+generated: $(STAMP) ## Write the generated parts of documents (the settings table)
+	$(BIN)/python -m tests.house.generated
+
+.PHONY: requirements
+requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
+	$(COMPILE) --extra dev pyproject.toml --output-file requirements-dev.txt
+	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
+
+.PHONY: clean
+clean: ## Remove the environment, bundles and caches
+	rm -rf $(VENV) bundles .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

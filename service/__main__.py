@@ -1,0 +1,63 @@
+"""Serves a bundle on this machine: `python -m service [BUNDLE] [--reload]`; the image calls Gunicorn itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from model import manifest, verify
+from model.errors import BundleError
+from service.config import SettingError, Settings
+
+CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a line to try, then become Gunicorn; returns 2 if a setting or the bundle cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve a bundle with Gunicorn on this machine.",
+        epilog="example: PORT=9000 python -m service bundles/iris",
+    )
+    parser.add_argument(
+        "bundle", type=Path, nargs="?", help="bundle folder, or a folder with a file `current` (default: MODEL_URI)"
+    )
+    parser.add_argument("--reload", action="store_true", help="restart when the source changes")
+    given = parser.parse_args(arguments)
+    try:
+        settings = Settings.from_env()
+        folder = resolve(given.bundle or settings.model_uri)
+        contract = verify.read(folder, settings.model_digest).manifest
+    except (SettingError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(curl_line(contract, settings.bind_host, settings.port), flush=True)
+    # a bundle named here wins over MODEL_URI; Gunicorn reads its settings from the environment
+    os.environ["MODEL_URI"] = str(folder)
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION)]
+    os.execv(sys.executable, command + (["--reload"] if given.reload else []))  # noqa: S606 - no shell is wanted
+
+
+def resolve(folder: Path) -> Path:
+    """Return the bundle a folder stands for: itself, or what its file `current` names."""
+    pointer = folder / "current"
+    return folder / pointer.read_text().strip() if pointer.is_file() else folder
+
+
+def curl_line(contract: manifest.Manifest, host: str, port: int) -> str:
+    """Return a shell command that gets a prediction for an ordinary instance."""
+    body = orjson.dumps(manifest.example(contract)).decode()
+    address = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    return (
+        f"Serving {contract.name} {contract.version} on http://{address}:{port} (its page: /docs). Try:\n\n"
+        f"  curl -H 'Content-Type: application/json' http://{address}:{port}/predict -d '{body}'\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
