@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -49,12 +49,17 @@ def write(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Written
         Where it lies. Writing the same bundle twice leaves the first one in place.
 
     Raises:
-        BundleError: `manifest_inconsistent` if manifest and files do not agree.
+        BundleError: `manifest_inconsistent` if manifest and files do not agree, `manifest_too_large`.
     """
     described = {p.name: p for p in manifest.files}
     if described != {name: part(name, payload) for name, payload in files.items()}:
         raise BundleError("manifest_inconsistent", "the manifest does not describe the files it is written with")
     raw = manifests.encode(manifest)
+    if len(raw) > manifests.MAX_MANIFEST_BYTES:
+        limit = manifests.MAX_MANIFEST_BYTES
+        raise BundleError(
+            "manifest_too_large", f"manifest.json has {len(raw)} bytes, more than {limit}; use fewer features"
+        )
     manifests.decode(raw)
     digest = manifests.digest(raw)
     home = root / manifest.name
@@ -74,7 +79,7 @@ def current(root: Path, name: str) -> Path | None:
     """Return the folder that `current` points to, or None if there is no such bundle."""
     try:
         digest = (root / name / CURRENT).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
     folder = root / name / digest
     return folder if digest and (folder / MANIFEST).is_file() else None
@@ -94,8 +99,11 @@ def _write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
         scratch.chmod(0o755)
         _sync_folder(scratch)
         # another process may have written the same bytes first: then its folder is as good as ours
-        with contextlib.suppress(FileExistsError):
+        try:
             scratch.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
         _sync_folder(home)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -120,10 +120,11 @@ def check(feature: Feature, value: float | str) -> Violation | None:
     if low <= value <= high:
         return None
     unit = f" {feature.unit}" if feature.unit else ""
-    return Violation(
-        "range",
-        f"{number_text(value)} is outside {number_text(low)} to {number_text(high)}{unit}",
-    )
+    shown = number_text(value)
+    if low <= float(shown) <= high:
+        # rounded, it would read as if it were inside
+        shown = repr(value)
+    return Violation("range", f"{shown} is outside {number_text(low)} to {number_text(high)}{unit}")
 
 
 def unit_message(feature: Feature, value: float, readings: Sequence[Reading]) -> str:

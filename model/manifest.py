@@ -11,7 +11,8 @@ from model.domain import Feature
 from model.errors import BundleError
 
 FORMAT = 1
-MAX_MANIFEST_BYTES = 1 << 20
+# golden rows grow with the number of features, the covariance with its square: this holds some 400 features
+MAX_MANIFEST_BYTES = 8 << 20
 
 Row = tuple[float | None, ...]
 
@@ -215,7 +216,7 @@ def decode(raw: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("manifest_malformed", f"manifest.json cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise BundleError("manifest_format", f"manifest format {manifest.format} is not {FORMAT}; train again")
@@ -228,6 +229,21 @@ def decode(raw: bytes) -> Manifest:
 def digest(raw: bytes) -> str:
     """Return the identity of a bundle: `sha256:<64 hex>` of the bytes of its manifest."""
     return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def example(manifest: Manifest) -> dict[str, float | str | None]:
+    """Return an ordinary instance by name: of the golden rows without anything odd, the one that is written shortest."""
+
+    def is_plausible(row: Row) -> bool:
+        pairs = zip(manifest.features, row, strict=True)
+        return all(v is not None and (f.is_category or f.accepts_as_plausible(v)) for f, v in pairs)
+
+    rows = manifest.golden.rows
+    row = min(filter(is_plausible, rows), key=lambda r: len(str(r)), default=rows[0])
+    return {
+        f.name: f.values[int(v)] if f.is_category and v is not None else v
+        for f, v in zip(manifest.features, row, strict=True)
+    }
 
 
 def _inconsistency(m: Manifest) -> str | None:

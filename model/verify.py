@@ -81,10 +81,14 @@ def _read_file(path: Path, limit_bytes: int) -> bytes:
     except OSError as error:
         code = "not_a_regular_file" if path.is_symlink() else "unreadable"
         raise BundleError(code, f"{path.name} cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
+    try:
+        # before open(), which refuses a folder in its own words
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError("not_a_regular_file", f"{path.name} is not a regular file")
         if status.st_size > limit_bytes:
             raise BundleError("size_mismatch", f"{path.name} is larger than {limit_bytes} bytes")
-        return file.read(limit_bytes + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit_bytes + 1)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,191 @@
+"""Every kind of damage is noticed before anything is loaded, and has its own reason code."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from model import bundle, verify
+from model import manifest as manifests
+from model.errors import BundleError
+from model.manifest import MAX_MANIFEST_BYTES
+from model.verify import VerifiedBundle
+
+
+def refusal(folder: Path, expected_digest: str | None = None) -> BundleError:
+    with pytest.raises(BundleError) as caught:
+        verify.read(folder, expected_digest)
+    return caught.value
+
+
+@pytest.mark.parametrize("prefix", ["", "sha256:"], ids=["bare", "with prefix"])
+def test_sound_bundle_is_read_under_its_digest(bundles: dict[str, Path], prefix):
+    folder = bundles["penguins"]
+
+    found = verify.read(folder, prefix + folder.name)
+
+    assert "sha256:" + folder.name == found.digest
+    assert {"model.json", "model.onnx"} == set(found.files)
+    assert all((folder / name).read_bytes() == payload for name, payload in found.files.items())
+
+
+def test_signature_is_the_only_other_file_allowed(copy: Path, penguins: VerifiedBundle):
+    (copy / "signature.json").write_text("{}")
+
+    assert penguins == verify.read(copy)
+
+
+def _replace_by(make):
+    def damage(folder: Path) -> None:
+        path = folder / "model.onnx"
+        target = path.rename(folder.parent / "aside")
+        make(path, target)
+
+    return damage
+
+
+def _flip(folder: Path) -> None:
+    path = folder / "model.onnx"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def _socket(path: Path, target: Path) -> None:
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+def _rewrite_manifest(**changes):
+    def damage(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_bytes(manifests.encode(replace(manifests.decode(path.read_bytes()), **changes)))
+
+    return damage
+
+
+DAMAGE = {
+    "manifest missing": (lambda f: (f / "manifest.json").unlink(), "file_missing", "manifest.json is missing"),
+    "manifest empty": (lambda f: (f / "manifest.json").write_bytes(b""), "manifest_malformed", "cannot be read"),
+    "manifest too long": (
+        lambda f: (f / "manifest.json").write_bytes(b" " * (MAX_MANIFEST_BYTES + 1)),
+        "size_mismatch",
+        "manifest.json is larger than 8388608 bytes",
+    ),
+    "manifest is a folder": (
+        lambda f: (f / "manifest.json").unlink() or (f / "manifest.json").mkdir(),
+        "not_a_regular_file",
+        "manifest.json is not a regular file",
+    ),
+    "other format": (_rewrite_manifest(format=99), "manifest_format", "format 99 is not 1"),
+    "inconsistent": (_rewrite_manifest(classes=("one",)), "manifest_inconsistent", "classes must be"),
+    "file missing": (lambda f: (f / "model.json").unlink(), "file_missing", "model.json is missing"),
+    "extra file": (lambda f: (f / "notes.txt").write_text(""), "extra_file", "'notes.txt' is in the bundle but not"),
+    "hidden file": (lambda f: (f / ".x").write_text(""), "extra_file", "'.x'"),
+    "extra folder": (lambda f: (f / "sub").mkdir(), "extra_file", "'sub'"),
+    "symbolic link": (_replace_by(lambda p, t: p.symlink_to(t)), "not_a_regular_file", "model.onnx cannot be read"),
+    "fifo": (_replace_by(lambda p, t: os.mkfifo(p)), "not_a_regular_file", "model.onnx is not a regular file"),
+    "folder": (_replace_by(lambda p, t: p.mkdir()), "not_a_regular_file", "model.onnx is not a regular file"),
+    "socket": (_replace_by(_socket), "unreadable", "model.onnx cannot be read"),
+    "flipped bit": (_flip, "hash_mismatch", "model.onnx is not the file the manifest names"),
+    "truncated": (
+        lambda f: os.truncate(f / "model.onnx", 100),
+        "size_mismatch",
+        "model.onnx has 100 bytes, the manifest says",
+    ),
+    "longer": (
+        lambda f: os.truncate(f / "model.onnx", (f / "model.onnx").stat().st_size + 1),
+        "size_mismatch",
+        "model.onnx is larger than",
+    ),
+    "files exchanged": (
+        lambda f: (f / "model.json").write_bytes((f / "model.onnx").read_bytes()),
+        "size_mismatch",
+        "model.json",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "code", "reason"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_has_its_own_reason_code(copy: Path, monkeypatch: pytest.MonkeyPatch, damage, code, reason):
+    monkeypatch.chdir(copy.parent)  # one kind of damage needs a short path, and must not stay there
+    damage(copy)
+
+    found = refusal(copy)
+
+    assert code == found.code
+    assert reason in found.reason
+    assert f"{code}: {found.reason}" == str(found)
+
+
+@pytest.mark.parametrize("place", ["none", "none/deeper"])
+def test_no_folder_is_no_bundle(tmp_path, place):
+    found = refusal(tmp_path / place)
+
+    assert found.code == "bundle_missing"
+    assert "name a bundle folder" in found.reason
+
+
+def test_file_is_no_bundle(copy: Path):
+    assert refusal(copy / "manifest.json").code == "bundle_missing"
+
+
+@pytest.mark.parametrize("expected", ["0" * 64, "sha256:" + "0" * 64, ""], ids=["bare", "with prefix", "empty"])
+def test_other_digest_than_the_pinned_one_is_refused(copy: Path, expected):
+    found = refusal(copy, expected)
+
+    assert found.code == "digest_mismatch"
+    assert f"not {expected}" in found.reason
+
+
+def test_pinned_digest_is_compared_before_the_manifest_is_read(copy: Path):
+    (copy / "manifest.json").write_bytes(b"not a manifest")
+
+    assert refusal(copy, "0" * 64).code == "digest_mismatch"
+
+
+def test_manifest_rewritten_to_fit_other_files_has_another_digest(copy: Path, penguins: VerifiedBundle):
+    _flip(copy)
+    files = tuple(bundle.part(part.name, (copy / part.name).read_bytes()) for part in penguins.manifest.files)
+    _rewrite_manifest(files=files)(copy)
+
+    assert verify.read(copy).digest != penguins.digest
+    assert refusal(copy, penguins.digest).code == "digest_mismatch"
+
+
+def test_every_single_bit_counts(copy: Path, penguins: VerifiedBundle):
+    random = np.random.default_rng(17)
+    codes: dict[str, set[str]] = {}
+    for number in range(200):
+        name = ("manifest.json", "model.json", "model.onnx")[number % 3]
+        sound = (copy / name).read_bytes()
+        # the ends, then anywhere
+        position = {0: 0, 1: len(sound) - 1}.get(number // 3, int(random.integers(len(sound))))
+        damaged = bytearray(sound)
+        damaged[position] ^= 1 << int(random.integers(8))
+        (copy / name).write_bytes(damaged)
+        codes.setdefault(name, set()).add(refusal(copy, penguins.digest).code)
+        (copy / name).write_bytes(sound)
+
+    assert {
+        "manifest.json": {"digest_mismatch"},
+        "model.json": {"hash_mismatch"},
+        "model.onnx": {"hash_mismatch"},
+    } == codes
+    assert penguins == verify.read(copy, penguins.digest)
+
+
+def test_no_descriptor_is_left_open(copy: Path):
+    for damage in (lambda f: (f / "notes.txt").write_text(""), _replace_by(lambda p, t: p.mkdir())):
+        damage(copy)
+        before = len(os.listdir("/proc/self/fd"))
+        refusal(copy)
+        assert before == len(os.listdir("/proc/self/fd"))
+        if (copy / "notes.txt").exists():
+            (copy / "notes.txt").unlink()
