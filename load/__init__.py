@@ -1,0 +1,1 @@
+"""What measures, over HTTP only."""
