@@ -73,7 +73,7 @@ class OnnxEngine:
         if self._dtype is np.float32:
             return np.asarray(self._session.run(["probabilities"], {self._input: matrix})[0], dtype=np.float64)
         n = len(matrix)
-        padded = np.zeros((-(-n // LANES) * LANES, self._width))
+        padded = np.zeros((max(-(-n // LANES), 1) * LANES, self._width))
         padded[:n] = matrix
         return np.asarray(self._session.run(["probabilities"], {self._input: padded})[0][:n], dtype=np.float64)
 
@@ -98,6 +98,8 @@ class XGBoostEngine:
             import xgboost
         except ImportError as error:
             raise EngineError("xgboost is not installed here; serve with ENGINE=onnx or install it") from error
+        if not payload:
+            raise EngineError("XGBoost refuses model.json: it is empty")  # its loader would end the process
         self._xgboost = xgboost
         self._booster = xgboost.Booster({"nthread": 1})
         try:
@@ -113,6 +115,8 @@ class XGBoostEngine:
     def predict(self, matrix: FloatMatrix) -> Probabilities:
         """See `Engine.predict`."""
         _check_width(matrix, len(self._features))
+        if not len(matrix):
+            return np.empty((0, self._class_count))  # XGBoost's own answer has no columns
         raw = np.asarray(self._booster.inplace_predict(one_hot(self._features, matrix)), dtype=np.float64)
         return np.stack([1 - raw, raw], axis=1) if raw.ndim == 1 else raw
 
@@ -132,6 +136,7 @@ class XGBoostEngine:
 
         Source: Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9, as XGBoost's `pred_contribs` computes it.
         """
+        _check_width(matrix, len(self._features))
         data = self._xgboost.DMatrix(one_hot(self._features, matrix), nthread=1)
         raw = np.asarray(self._booster.predict(data, pred_contribs=True), dtype=np.float64)
         if raw.ndim == 2:

@@ -134,7 +134,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         engine: None for the manifest's own choice.
 
     Raises:
-        BundleError: `engine_unavailable`, `engine_refused` or `golden_mismatch`.
+        BundleError: `engine_refused` or `golden_mismatch`.
     """
     manifest = bundle.manifest
     name = engine or manifest.engines.default

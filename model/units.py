@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ def resolve(
         return Resolution(dict(zip(positions, choices, strict=True)), is_certain=True)
     # the first ones of the manifest's order come first, so a cut keeps the likeliest units
     combinations = list(itertools.islice(itertools.product(*choices), MAX_COMBINATIONS))
+    is_whole = len(combinations) == math.prod(map(len, choices))
     rows = []
     for combination in combinations:
         candidate = list(row)
@@ -67,4 +69,4 @@ def resolve(
         position: (chosen, *(other for other in choice if other != chosen))
         for position, choice, chosen in zip(positions, choices, best, strict=True)
     }
-    return Resolution(readings, is_certain=int((distances <= novel_distance).sum()) == 1)
+    return Resolution(readings, is_certain=is_whole and int((distances <= novel_distance).sum()) == 1)

@@ -167,4 +167,4 @@ def test_example_without_an_ordinary_row_is_the_first(toy_bundle: VerifiedBundle
 
     found = manifests.example(replace(m, golden=replace(m.golden, rows=rows)))
 
-    assert {"size_mm": None, "colour": "green", "legs": None, "shape": "round"} == found
+    assert found == {"size_mm": None, "colour": "green", "legs": None, "shape": "round"}
