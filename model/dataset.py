@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from pint import UnitRegistry
 from pint.errors import PintError
 
-from model.domain import ConfusedUnit, Feature, FloatMatrix, Value, check, to_matrix
+from model.domain import ConfusedUnit, Feature, FloatMatrix, Value, to_matrix
 from model.errors import DataError
 from model.spec import FeatureSpec, LoadedSpec
+from model.table import locate, parse
 
 MIN_ROWS = 50
 
@@ -54,7 +54,7 @@ def load(loaded: LoadedSpec) -> Dataset:
     spec, path = loaded.spec, loaded.data_path
     features = tuple(resolve_units(loaded, index) for index in range(len(spec.features)))
     raw, table = _read(path)
-    header = _header(path, table, [*(f.name for f in features), spec.label])
+    header = locate(path, table[0][0], table[0][1], [*(f.name for f in features), spec.label])
     rows: list[list[Value]] = []
     texts: list[str] = []
     lines: list[int] = []
@@ -84,27 +84,6 @@ def load(loaded: LoadedSpec) -> Dataset:
         dropped_lines=tuple(dropped),
         digest="sha256:" + hashlib.sha256(raw).hexdigest(),
     )
-
-
-def parse(path: Path, line: int, feature: Feature, cell: str, null: tuple[str, ...]) -> Value:
-    """Read one cell as a value of its feature.
-
-    Returns:
-        None for a null word, else a number or the text of a category.
-
-    Raises:
-        DataError: the cell holds something the model must not be given.
-    """
-    text = cell.strip()
-    if text in null:
-        return None
-    value: float | str = text
-    if not feature.is_category:
-        value = _number(path, line, feature, text)
-    violation = check(feature, value)
-    if violation is not None:
-        raise DataError(str(path), line, feature.name, violation.message)
-    return value
 
 
 def resolve_units(loaded: LoadedSpec, index: int) -> Feature:
@@ -164,31 +143,6 @@ def _read(path: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     if not table:
         raise DataError(str(path), None, None, "is empty; the first line must name the columns")
     return raw, table
-
-
-def _header(path: Path, table: list[tuple[int, list[str]]], wanted: list[str]) -> dict[str, int]:
-    """Return the position of each column, refusing duplicates and missing ones."""
-    line, names = table[0][0], [name.strip() for name in table[0][1]]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise DataError(str(path), line, name, f"stands {count} times in the header")
-    for name in wanted:
-        if name not in names:
-            raise DataError(str(path), line, name, f"is not in the header, which has: {', '.join(names)}")
-    return {name: index for index, name in enumerate(names)}
-
-
-def _number(path: Path, line: int, feature: Feature, text: str) -> float:
-    """Read a number strictly: no text, no infinity, no thousands separators."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if "_" in text or not math.isfinite(value):
-        raise DataError(str(path), line, feature.name, f"{text[:40]!r} is not a number")
-    if feature.dtype == "int" and value != int(value):
-        raise DataError(str(path), line, feature.name, f"{text[:40]} is not a whole number")
-    return value
 
 
 def _classes(path: Path, label: str, texts: list[str], folds: int) -> tuple[str, ...]:
