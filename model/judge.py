@@ -21,12 +21,12 @@ class Verdicts:
     Attributes:
         matrix: float32, shape (m, d), the m ≤ n rows that may be answered, in order.
         problems: position of every other row → why not, at least one reason.
-        conversions: the values that were read in another unit than the feature's.
+        conversions: position of a row → the values that were read in another unit than the feature's.
     """
 
     matrix: FloatMatrix
     problems: Mapping[int, list[DataError]] = field(default_factory=dict)
-    conversions: Sequence[DataError] = ()
+    conversions: Mapping[int, list[DataError]] = field(default_factory=dict)
 
 
 class Judge:
@@ -63,7 +63,7 @@ class Judge:
             return Verdicts(to_matrix(self._features, ordinary_values))
         good: list[list[Value]] = []
         problems: dict[int, list[DataError]] = {}
-        conversions: list[DataError] = []
+        conversions: dict[int, list[DataError]] = {}
         for index, (line, cells) in enumerate(rows):
             if len(cells) != self._width:
                 reason = f"has {len(cells)} cells, the header has {self._width}"
@@ -72,7 +72,8 @@ class Judge:
             values, wrong, mixed = self._read(line, cells)
             if mixed:
                 wrong, converted = self._resolve(line, values, wrong, mixed)
-                conversions += converted
+                if converted:
+                    conversions[index] = converted
             if wrong:
                 problems[index] = wrong
             else:

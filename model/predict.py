@@ -32,8 +32,8 @@ ANSWERED, SOME_BAD, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 HELP_END = """\
 output columns: every input column, then prediction, label, one probability_<class> per class, prediction_set (classes
-joined by ;), novelty, is_novel, error. A bad row has its problems in error and no answer. Numbers are written so that
-reading them back gives the same float64.
+joined by ;), novelty, is_novel, converted, error. A bad row has its problems in error and no answer; converted names the
+values that were read in another unit. Numbers are written so that reading them back gives the same float64.
 
 exit status: 0 every row was answered; 1 some rows were bad; 2 wrong usage, bundle, header or file, no file was written;
 130 or 143 interrupted, no file was written.
@@ -73,7 +73,16 @@ class Scoring:
         self._predictor, self._table, self._judge = predictor, table, judge
         self._classes = predictor.manifest.classes
         probabilities = [f"probability_{name}" for name in self._classes]
-        self.columns = ["prediction", "label", *probabilities, "prediction_set", "novelty", "is_novel", "error"]
+        self.columns = [
+            "prediction",
+            "label",
+            *probabilities,
+            "prediction_set",
+            "novelty",
+            "is_novel",
+            "converted",
+            "error",
+        ]
         for name in table.header:
             if name.strip() in self.columns:
                 reason = "is the name of an output column, too; rename it in the input"
@@ -107,7 +116,8 @@ class Scoring:
                     padded = (cells + [""] * width)[:width]
                     written.append([*padded, *nothing, _in_one_cell(verdicts.problems[index])])
                 else:
-                    written.append([*cells, *next(answers)])
+                    converted = _in_one_cell(verdicts.conversions.get(index, ()))
+                    written.append([*cells, *next(answers), converted, ""])
             output.write(csv_text(written))
             if bad_rows is not None:
                 bad_rows.write(csv_text(rows[index][1] for index in verdicts.problems))
@@ -125,19 +135,19 @@ class Scoring:
         return f"{self.answered:,} rows answered, {self.bad:,} bad{converted}"
 
     def _answers(self, matrix: FloatMatrix) -> Iterator[list[object]]:
-        """Yield the output columns of each row of a matrix; the engine runs when the first one is asked for."""
+        """Yield what is answered of each row of a matrix; the engine runs when the first one is asked for."""
         found = self._predictor.predict(matrix)
         columns = (found.classes, found.probabilities, found.sets, found.novelty, found.is_novel)
         for top, probabilities, members, novelty, is_novel in zip(*(c.tolist() for c in columns), strict=True):
             together = ";".join(itertools.compress(self._classes, members))
             novel = "true" if is_novel else "false"
-            yield [top, self._classes[top], *probabilities, together, novelty, novel, ""]
+            yield [top, self._classes[top], *probabilities, together, novelty, novel]
 
     def _tell(self, verdicts: Verdicts) -> None:
         """Report one chunk's problems and conversions."""
         for problem in itertools.chain.from_iterable(verdicts.problems.values()):
             self._problems.show(problem)
-        for conversion in verdicts.conversions:
+        for conversion in itertools.chain.from_iterable(verdicts.conversions.values()):
             self._conversions.show(conversion)
 
 

@@ -131,14 +131,14 @@ def test_a_certain_unit_is_converted_where_wanted(wide):
 
     assert found.problems == {}
     np.testing.assert_array_equal(found.matrix, judge(wide, [GOOD]).matrix)
-    assert [str(c) for c in found.conversions] == ['in.csv:2: column "bill_depth_mm": 1.87 cm was read as 18.7 mm']
+    assert [str(c) for c in found.conversions[0]] == ['in.csv:2: column "bill_depth_mm": 1.87 cm was read as 18.7 mm']
 
 
 def test_an_uncertain_unit_is_never_converted(wide):
     found = judge(wide, [changed(body_mass_g="7.1", bill_length_mm="69", bill_depth_mm="10")], is_converting=True)
 
     assert len(found.matrix) == 0
-    assert found.conversions == []
+    assert found.conversions == {}
     assert reasons(found)[0].endswith("; not certain enough to convert")
 
 

@@ -31,6 +31,7 @@ OUTPUT = [
     "prediction_set",
     "novelty",
     "is_novel",
+    "converted",
     "error",
 ]
 COMMAND = [sys.executable, "-m", "model.predict"]
@@ -168,7 +169,12 @@ def test_a_unit_is_converted_only_where_asked(run):
     assert (refused, converted) == (1, 0)
     assert "in centimeters it would be 18.7 mm" in kept[1]["error"]
     assert rows[1]["bill_depth_mm"] == "1.87"
-    assert [rows[1][name] for name in OUTPUT] == [rows[0][name] for name in OUTPUT]
+    assert (rows[0]["converted"], rows[1]["converted"]) == (
+        "",
+        'column "bill_depth_mm": 1.87 cm was read as 18.7 mm',
+    )
+    answers = [name for name in OUTPUT if name != "converted"]
+    assert [rows[1][name] for name in answers] == [rows[0][name] for name in answers]
     assert errors.splitlines() == [
         'in.csv:3: column "bill_depth_mm": 1.87 cm was read as 18.7 mm',
         "in.csv: 2 rows answered, 0 bad, 1 values converted, 2.00 s, 1 rows/s",
