@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pint import UnitRegistry
-from pint.errors import PintError
 
 from model.domain import ConfusedUnit, Feature, FloatMatrix, Value, to_matrix
 from model.errors import DataError
@@ -108,17 +109,26 @@ def resolve_units(loaded: LoadedSpec, index: int) -> Feature:
 
 
 _UNITS: UnitRegistry[float] = UnitRegistry()
-_PLURALS = {"inch": "inches", "foot": "feet"}
+_PLURALS = {
+    "inch": "inches",
+    "foot": "feet",
+    "degree_Celsius": "degrees Celsius",
+    "degree_Fahrenheit": "degrees Fahrenheit",
+}
 
 
 def _conversion(loaded: LoadedSpec, index: int, feature: FeatureSpec, symbol: str) -> ConfusedUnit:
     """Ask pint how one unit converts into another."""
     try:
-        zero, one = (_UNITS.Quantity(value, symbol).to(feature.unit).magnitude for value in (0.0, 1.0))
+        zero, one, two = (_UNITS.Quantity(value, symbol).to(feature.unit).magnitude for value in (0.0, 1.0, 2.0))
         singular = str(_UNITS.Unit(symbol))
-    except (PintError, AttributeError, ValueError, TypeError) as error:
-        reason = f"`{feature.name}`: {symbol!r} cannot be converted to {feature.unit!r}: {error}"
+    except Exception as error:  # pint's parser raises whatever occurs to it
+        why = str(error) or type(error).__name__
+        reason = f"`{feature.name}`: {symbol!r} cannot be converted to {feature.unit!r}: {why}"
         raise loaded.error(f"features[{index}].confused_with", reason) from error
+    if not math.isclose(two - one, one - zero, rel_tol=1e-9):
+        reason = f"`{feature.name}`: {symbol!r} is not a linear scale of {feature.unit!r}"
+        raise loaded.error(f"features[{index}].confused_with", reason)
     name = _PLURALS.get(singular, singular.replace("_", " ") + "s")
     # pint adds up decimal factors in binary; twelve digits are more than any unit's definition has
     return ConfusedUnit(symbol=symbol, name=name, factor=float(f"{one - zero:.12g}"), offset=float(f"{zero:.12g}"))
@@ -134,12 +144,16 @@ def _read(path: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(str(path), line, None, "is not UTF-8 text") from error
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     table: list[tuple[int, list[str]]] = []
+    line = 1
     try:
-        table.extend((reader.line_num, cells) for cells in reader if cells)
+        for cells in reader:
+            if cells:
+                table.append((line, cells))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(str(path), reader.line_num, None, f"is not CSV: {error}") from error
+        raise DataError(str(path), line, None, f"is not CSV: {error}") from error
     if not table:
         raise DataError(str(path), None, None, "is empty; the first line must name the columns")
     return raw, table

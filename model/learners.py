@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ Labels = NDArray[np.intp]
 
 # below this probability a logarithm is cut; far under anything a calibrated model of this size can mean
 FLOOR = 1e-12
+
+
+# what the spec says elsewhere, and what XGBoost may only be given in one way
+RESERVED = {"objective", "num_class", "seed", "random_state", "nthread", "n_jobs", "verbosity", "validate_parameters"}
+ONLY = {"booster": "gbtree", "multi_strategy": "one_output_per_tree"}
+
+# parameters XGBoost takes but does not write into its configuration
+UNRECORDED = {"scale_pos_weight", "eval_metric"}
 
 
 @dataclass(frozen=True)
@@ -194,8 +203,11 @@ def linear_baseline(features: Sequence[Feature], seed: int) -> Fit:
 def _boosted_trees(loaded: LoadedSpec, features: Sequence[Feature], class_count: int) -> Fit:
     """Return the function that fits XGBoost."""
     algorithm = loaded.spec.algorithm
-    if algorithm.params.get("booster", "gbtree") != "gbtree":
-        raise loaded.error("algorithm.params", "only the tree booster (gbtree) can be compiled and explained")
+    for key, only in ONLY.items():
+        if algorithm.params.get(key, only) != only:
+            raise loaded.error(f"algorithm.params.{key}", f'only `{key} = "{only}"` can be compiled and explained')
+    for key in RESERVED & algorithm.params.keys():
+        raise loaded.error(f"algorithm.params.{key}", f"`{key}` follows from the rest of the spec; drop it")
     objective: dict[str, Any] = {"objective": "binary:logistic"}
     if class_count > 2:
         objective = {"objective": "multi:softprob", "num_class": class_count}
@@ -209,9 +221,26 @@ def _boosted_trees(loaded: LoadedSpec, features: Sequence[Feature], class_count:
         except (xgboost.core.XGBoostError, TypeError, ValueError) as error:
             line = next((text for text in str(error).splitlines() if text.strip()), str(error))
             raise loaded.error("algorithm.params", f"XGBoost refuses the parameters: {line[:200]}") from error
+        _refuse_unknown(loaded, booster)
         return BoostedTrees(booster, features)
 
     return fit
+
+
+def _refuse_unknown(loaded: LoadedSpec, booster: xgboost.Booster) -> None:
+    """Refuse parameters XGBoost has not taken: it says nothing about them, and trains another model than was meant."""
+    known = _keys(json.loads(booster.save_config())) | UNRECORDED
+    for key in sorted(loaded.spec.algorithm.params.keys() - known):
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise loaded.error(f"algorithm.params.{key}", f"XGBoost has no parameter `{key}` here{hint}")
+
+
+def _keys(node: Any) -> set[str]:
+    """Return every key of a JSON document."""
+    if not isinstance(node, dict):
+        return set().union(*map(_keys, node)) if isinstance(node, list) else set()
+    return set(node).union(*map(_keys, node.values()))
 
 
 def _jittered(
@@ -245,7 +274,9 @@ def _estimator(loaded: LoadedSpec, features: Sequence[Feature]) -> Fit:
         try:
             model = make().fit(one_hot(features, matrix).astype(np.float64), labels)
         except (TypeError, ValueError) as error:
-            raise loaded.error("algorithm.params", f"scikit-learn refuses the parameters: {error}") from error
+            raise loaded.error(
+                "algorithm.params", f"scikit-learn refuses the parameters: {str(error)[:200]}"
+            ) from error
         return Estimator(model, features)
 
     return fit

@@ -13,7 +13,7 @@ from model.learners import Model
 from model.spec import LoadedSpec
 
 XGBOOST = 'name = "xgboost"\nrounds = 4\n[algorithm.params]\nmax_depth = 2\nlearning_rate = 0.5'
-LOGISTIC = 'name = "logistic_regression"\n[algorithm.params]\nmax_iter = 20000\nC = 0.01'
+LOGISTIC = 'name = "logistic_regression"\n[algorithm.params]\nsolver = "newton-cholesky"\nC = 0.01'
 SCALED = 'name = "logistic_regression"\nscaler = true'
 FOREST = 'name = "random_forest"\nrounds = 4\n[algorithm.params]\nmax_depth = 3'
 BOOSTING = 'name = "gradient_boosting"\nrounds = 4\n[algorithm.params]\nmax_depth = 2'
