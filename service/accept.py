@@ -132,10 +132,7 @@ class Accept:
         """Accept rows of numbers, all at once."""
         if not set(map(type, chain.from_iterable(rows))) <= NUMBERS:
             return None
-        try:
-            columns = np.array(rows, dtype=np.float64)
-        except OverflowError:
-            return None
+        columns = np.array(rows, dtype=np.float64)
         if not ((columns >= self._lows) & (columns <= self._highs)).all():
             return None
         if self._whole.any() and not np.equal(np.mod(columns[:, self._whole], 1), 0).all():

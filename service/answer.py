@@ -96,7 +96,8 @@ class Answerer:
         instances = self._decode(call.body, options)
         decoded = time.perf_counter()
         prediction = self._predictor.predict(instances.matrix)
-        contributions = self._predictor.explain(instances.matrix, prediction.classes) if options.explain else None
+        is_explained = options.explain and len(instances.matrix) > 0
+        contributions = self._predictor.explain(instances.matrix, prediction.classes) if is_explained else None
         predicted = time.perf_counter()
         body = self._renderer.render(instances, prediction, contributions, options.explain)
         end = time.perf_counter()
@@ -161,4 +162,4 @@ def _refuse_headers(call: Call) -> None:
 def _is_json(content_type: str) -> bool:
     """Whether a content type is JSON in UTF-8."""
     kind, parameters = parse_options_header(content_type)
-    return kind == JSON and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+    return kind.lower() == JSON and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")

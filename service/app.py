@@ -27,6 +27,8 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> Flask:
     """
     answerer = answerer or Answerer(loader.load(settings), settings)
     app = Flask(__name__, static_folder=None)
+    # a path is one route or none: no redirects
+    app.url_map.merge_slashes = False
     app.register_blueprint(routes.blueprint(answerer))
     app.register_blueprint(ops.blueprint(answerer, settings))
     app.register_blueprint(pages.blueprint(answerer, settings))

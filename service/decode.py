@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,9 +18,14 @@ from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, Problem, 
 MAX_DEPTH = 8
 PREFIX_BYTES = 64 << 10
 
-# a whole string (even an unfinished one, so that no scan starts over), or a bracket
-TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL)
+# a whole string (even an unfinished one, so that no scan starts over), or a bracket; possessive, because a way back
+# would cost 70 bytes for every escape
+TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
 LONGEST_NUMBER = 400
+EXACT_BITS = 53
+
+# quotes and commas that a body may have beyond those of its rows: column names, and room for a useful refusal
+SLACK = 1024
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -30,17 +36,22 @@ class Limits:
     Attributes:
         instances: rows in a batch.
         marks: opening brackets.
-        quotes: quotation marks.
+        row_quotes: quotation marks of one row.
+        row_commas: commas of one row.
     """
 
     instances: int
     marks: int
-    quotes: int
+    row_quotes: int
+    row_commas: int
 
     @classmethod
     def of(cls, features: Sequence[Feature], max_instances: int) -> Limits:
         """Return the limits that every valid body of a model keeps: 4 quotes a feature allow names and text values."""
-        return cls(max_instances, max_instances + 32, 4 * len(features) * max_instances + 1024)
+        brackets = sum(max((v.count("{") + v.count("[") for v in f.values), default=0) for f in features)
+        quotes = sum(4 + max((v.count('"') for v in f.values), default=0) for f in features)
+        commas = sum(1 + max((v.count(",") for v in f.values), default=0) for f in features)
+        return cls(max_instances, max_instances * (1 + brackets) + 32, quotes, commas)
 
 
 def refuse_excess(body: bytes, limits: Limits) -> None:
@@ -50,19 +61,22 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
         MalformedBody: it is empty.
         AmbiguousBody: it is over a limit and deeper than 8.
         TooManyInstances: it has more brackets than any valid body.
-        BodyTooLarge: it has more strings than any valid body.
+        BodyTooLarge: it has more strings or values than any valid body with as many brackets.
     """
     if not body:
         raise MalformedBody([Problem("", "malformed", "the body is empty; send a JSON object")])
     marks = body.count(b"{") + body.count(b"[")
-    quotes = body.count(b'"')
-    if marks <= limits.marks and quotes <= limits.quotes:
-        return
-    _refuse_depth(body[:PREFIX_BYTES])
     if marks > limits.marks:
+        _refuse_depth(body[:PREFIX_BYTES])
         raise too_many(limits.instances)
-    message = f"holds {quotes} quotation marks, more than any valid body"
-    raise BodyTooLarge([Problem("", "body_too_large", message)])
+    # every row has a bracket of its own
+    rows = min(marks, limits.instances)
+    for name, sign, most in (("quotation marks", b'"', limits.row_quotes), ("commas", b",", limits.row_commas)):
+        count = body.count(sign)
+        if count > rows * most + SLACK:
+            _refuse_depth(body[:PREFIX_BYTES])
+            message = f"holds {count} {name}, more than any valid body with as many rows"
+            raise BodyTooLarge([Problem("", "body_too_large", message)])
 
 
 def too_many(limit: int) -> TooManyInstances:
@@ -121,17 +135,17 @@ def _refuse_depth(body: bytes) -> None:
                 _ambiguous(f"is nested deeper than {MAX_DEPTH}")
         elif token[2]:
             depth -= 1
+            if depth < 0:
+                # not JSON, as the decoder will say; the rest may be megabytes of closing brackets
+                return
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object, refusing a key that stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                _ambiguous(f"the key {json.dumps(echo(key))} stands twice in one object")
-            seen.add(key)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        _ambiguous(f"the key {json.dumps(echo(twice))} stands twice in one object")
     return found
 
 
@@ -149,10 +163,10 @@ def _float(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """Read a whole number; one that only a float can hold becomes one."""
+    """Read a whole number; one too large to be exact in a float becomes the float that the model would get."""
     if len(text) > LONGEST_NUMBER:
         _ambiguous("a number is beyond the range of a 64-bit float")
     value = int(text)
-    if value.bit_length() > 64:
+    if value.bit_length() > EXACT_BITS:
         return _float(text)
     return value

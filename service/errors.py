@@ -12,6 +12,7 @@ from service.reply import PROBLEM, Headers, Reply
 
 MAX_PROBLEMS = 20
 MAX_ECHO = 64
+MAX_REPLY_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,15 @@ def to_reply(error: BaseException, request_id: str, digest: str | None) -> Reply
     """
     refusal = error if isinstance(error, ServiceError) else internal_error()
     body = {**document(refusal), "request_id": request_id}
+    payload = orjson.dumps(body)
+    while len(payload) > MAX_REPLY_BYTES and body.get("errors"):
+        # long texts of the manifest: fewer problems are named, `detail` still says how many there are
+        del body["errors"][-1]
+        payload = orjson.dumps(body)
     headers: Headers = (("Content-Type", PROBLEM), ("X-Request-Id", request_id))
     if digest is not None:
         headers += (("X-Model-Digest", digest),)
-    return Reply(refusal.status, headers + refusal.headers, orjson.dumps(body))
+    return Reply(refusal.status, headers + refusal.headers, payload)
 
 
 def document(refusal: ServiceError) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def instance_schema(features: Sequence[Feature]) -> type[Schema]:
     """Return the schema of one instance; every feature is required, nothing else is allowed."""
     members: dict[str, Any] = {feature.name: FeatureField(feature) for feature in features}
     schema = Schema.from_dict(members, name="Instance")
-    schema.error_messages = {"unknown": [Fault("unknown", "is not a feature of this model")]}  # type: ignore[dict-item]
+    schema.error_messages = {"unknown": Fault("unknown", "is not a feature of this model")}  # type: ignore[dict-item]
     return schema
 
 

@@ -23,6 +23,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
 LOOP_BODY_BYTES = 24 << 10
 
+# a declared length with more digits is over every limit, and slow or impossible to convert
+LENGTH_DIGITS = 18
+
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -38,7 +41,7 @@ class ShortDoor:
         if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/predict" or "HTTP_ORIGIN" in environ:
             return self._wsgi(environ, start_response)
         length = environ.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal():
+        if not length.isdecimal() or len(length) > LENGTH_DIGITS:
             return self._wsgi(environ, start_response)
         call = Call(
             body=environ["wsgi.input"].read(int(length)),
@@ -90,7 +93,7 @@ class Bridge:
     async def _receive_body(self, environ: dict[str, Any], receive: Receive) -> bytes | ServiceError:
         """Collect the body, or say why it was not read to its end."""
         declared = environ.get("CONTENT_LENGTH", "")
-        if declared.isdecimal() and int(declared) > self._max_body_bytes:
+        if declared.isdecimal() and (len(declared) > LENGTH_DIGITS or int(declared) > self._max_body_bytes):
             return body_too_large(self._max_body_bytes)
         chunks: list[bytes] = []
         size, more = 0, True

@@ -1,0 +1,232 @@
+"""Strict decoding: what could be read in two ways is refused, and refused before it costs anything."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.domain import Feature
+from service.decode import MAX_DEPTH, Limits, refuse_excess, strict
+from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, TooManyInstances
+
+# values; raise it for a long run
+EXAMPLES = 150
+
+NUMBER = Feature(name="size", description="", dtype="float", hard=(0, 9), plausible=(1, 8))
+TEXT = Feature(name="soil", description="", dtype="category", values=('the "rich", {dark} [one]', "clay"))
+LIMITS = Limits.of([NUMBER] * 4, 10_000)
+
+AMBIGUOUS = {
+    "a key twice": b'{"a": 1, "a": 1}',
+    "a key twice, once with an escape": b'{"bill": 1, "\\u0062ill": 1}',
+    "a key twice, inside": b'{"instances": [{"a": 1, "b": 2, "a": 3}]}',
+    "a long key twice": b'{"%s": 1, "%s": 2}' % (b"k" * 10_000, b"k" * 10_000),
+    "NaN": b'{"a": NaN}',
+    "Infinity": b'{"a": Infinity}',
+    "-Infinity": b'{"a": -Infinity}',
+    "1e999": b'{"a": 1e999}',
+    "-1e999": b'{"a": -1e999}',
+    "400 digits": b"9" * 400,
+    "401 digits": b"9" * 401,
+    "5,000 digits": b"9" * 5000,
+    "1 MB of digits": b"9" * (1 << 20),
+    "UTF-8 with a byte order mark": '{"a": 1}'.encode("utf-8-sig"),
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "UTF-16 little-endian": '{"a": 1}'.encode("utf-16-le"),
+    "UTF-16 big-endian": '{"a": 1}'.encode("utf-16-be"),
+    "UTF-32": '{"a": 1}'.encode("utf-32"),
+    "UTF-32 big-endian": '{"a": 1}'.encode("utf-32-be"),
+    "Latin-1": '{"ä": 1}'.encode("latin-1"),
+    "an overlong slash": b'{"\xc0\xaf": 1}',
+    "a surrogate in UTF-8": b'{"\xed\xa0\x80": 1}',
+    "a lone surrogate": b'{"a": "\\ud800"}',
+    "a lone surrogate as a key": b'{"\\udfff": 1}',
+    "surrogates the wrong way round": b'{"a": "\\udc00\\ud800"}',
+    "a NUL byte": b'{"a": 1}\x00',
+    "a NUL byte in a string": b'{"a": "\x00"}',
+    "nested too deep": b"[" * 9 + b"]" * 9,
+    "100 brackets": b"[" * 100,
+    "1,000 brackets": b"[" * 1_000,
+    "nested inside a field": b'{"a": ' + b"[" * 9_000,
+    "nested after strings with brackets and quotes": b'{"]\\"]": "]]\\\\", "b": ' + b"[" * 8 + b"]" * 8 + b"}",
+}
+
+MALFORMED = {
+    "half an object": b'{"a": 1',
+    "a single quote": b"{'a': 1}",
+    "a comma at the end": b'{"a": 1,}',
+    "two values": b'{"a": 1} {"a": 1}',
+    "a comment": b'{"a": 1} // one',
+    "a leading zero": b'{"a": 01}',
+    "a plus sign": b'{"a": +1}',
+    "a bare fraction": b'{"a": .5}',
+    "a hexadecimal number": b'{"a": 0x10}',
+    "words": b"bill_length_mm=39.1",
+    "a control character in a string": b'{"a": "\x01"}',
+    "an unknown escape": b'{"a": "\\x41"}',
+    "a string that does not end": b'{"a": "',
+    "only white space": b" \n",
+    "odd white space": '{"a":\u00a01}'.encode(),
+    "closing brackets": b"]" * 1000,
+    "closing brackets before deep nesting": b"]" + b"[" * 1000,
+}
+
+
+@pytest.mark.parametrize("body", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
+def test_ambiguity_is_refused(body):
+    with pytest.raises(AmbiguousBody) as refused:
+        strict(body)
+    assert [(p.pointer, p.code) for p in refused.value.problems] == [("", "ambiguous")]
+    assert len(refused.value.problems[0].message) < 200
+
+
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
+def test_what_is_not_json_is_refused(body):
+    with pytest.raises(MalformedBody) as refused:
+        strict(body)
+    assert [(p.pointer, p.code) for p in refused.value.problems] == [("", "malformed")]
+
+
+def test_the_place_of_a_syntax_error_is_said():
+    with pytest.raises(MalformedBody) as refused:
+        strict(b'{"a": 1,\n "b": }')
+    assert refused.value.problems[0].message == "expecting value at line 2, column 7"
+
+
+def test_the_key_that_stands_twice_is_named():
+    with pytest.raises(AmbiguousBody) as refused:
+        strict(b'{"a": 1, "b": 1, "\\u0062": 2, "a": 2}')
+    assert refused.value.problems[0].message == 'the key "a" stands twice in one object'
+
+
+VALUES = {
+    "every JSON type": (b'{"a": [1, 2.5, "x", true, false, null, {}]}', {"a": [1, 2.5, "x", True, False, None, {}]}),
+    "the deepest nesting": (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, [[[[[[[[]]]]]]]]),
+    "brackets in strings": (b'{"[[[[[[[[[": "{{{{{{{{{\\"["}', {"[[[[[[[[[": '{{{{{{{{{"['}),
+    "a pair of surrogates": (b'"\\ud83d\\udc27"', "\N{PENGUIN}"),
+    "the same key in two objects": (b'[{"a": 1}, {"a": 2}]', [{"a": 1}, {"a": 2}]),
+    "the largest exact whole number": (b"9007199254740992", 2**53),
+    "a number too small": (b"1e-400", 0.0),
+    "white space": (b' {\t"a"\r\n:1} ', {"a": 1}),
+}
+
+
+@pytest.mark.parametrize(("body", "value"), VALUES.values(), ids=VALUES.keys())
+def test_unambiguous_json_is_read(body, value):
+    assert value == strict(body)
+
+
+@pytest.mark.parametrize("text", ["36893488147419103232", "9" * 300, "-" + "9" * 300, str(2**60 + 1)])
+def test_a_large_whole_number_becomes_the_float_the_model_would_get(text):
+    value = strict(text.encode())
+    assert (float, float(text)) == (type(value), value)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    )
+)
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+def test_what_is_read_is_what_was_written(value):
+    depth = _depth(value)
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        if depth <= MAX_DEPTH and "\x00" not in text:
+            assert value == strict(text.encode())
+
+
+def _depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,\\u0dea19. \x00\ufeff', max_size=40).map(str.encode))
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+def test_no_bytes_raise_anything_but_a_refusal(body):
+    with suppress(MalformedBody, AmbiguousBody):
+        refuse_excess(body, LIMITS)
+        strict(body)
+
+
+def _many(text: bytes, count: int) -> bytes:
+    return b",".join([text] * count)
+
+
+EXCESS = {
+    "an empty body": (b"", MalformedBody),
+    "300,000 empty rows": (b'{"instances": [' + _many(b"{}", 300_000) + b"]}", TooManyInstances),
+    "8 MiB of empty arrays": (b"[" + _many(b"[]", (8 << 20) // 3 - 1) + b"]", TooManyInstances),
+    "60,000 unknown keys": (b"{" + _many(b'"k":1', 60_000) + b"}", BodyTooLarge),
+    "unknown keys with brackets": (b"{" + _many(b'"k":[]', 9_000) + _many(b'"k":1', 60_000) + b"}", BodyTooLarge),
+    "4,000,000 numbers": (b'{"instances": [' + _many(b"1", 4_000_000) + b"]}", BodyTooLarge),
+    "8 MiB of quotes": (b'"' * (8 << 20), BodyTooLarge),
+    "100,000 brackets": (b"[" * 100_000, AmbiguousBody),
+    "80,000 objects in each other": (b'{"a":' * 80_000, AmbiguousBody),
+    "deep nesting before many quotes": (b"[" * 9 + b'"' * 5_000, AmbiguousBody),
+}
+
+
+@pytest.mark.parametrize(("body", "refusal"), EXCESS.values(), ids=EXCESS.keys())
+def test_excess_is_refused_before_anything_is_built(body, refusal):
+    tracemalloc.start()
+    try:
+        with pytest.raises(refusal):
+            refuse_excess(body, LIMITS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_the_limit_of_a_batch_is_said():
+    with pytest.raises(TooManyInstances) as refused:
+        refuse_excess(b"{}" * 40, Limits.of([NUMBER], 7))
+    assert refused.value.problems[0].message == "at most 7 instances are taken at once"
+
+
+@pytest.mark.parametrize("features", [[NUMBER], [NUMBER] * 300, [NUMBER, TEXT], [TEXT] * 3], ids=len)
+@pytest.mark.parametrize("shape", ["one", "batch", "table"])
+@pytest.mark.parametrize("count", [1, 50])
+def test_the_largest_valid_body_keeps_the_limits(features, shape, count):
+    named = [Feature(name=f"f{i}", description="", dtype=f.dtype, values=f.values) for i, f in enumerate(features)]
+    row = {f.name: f.values[0] if f.values else 1.5 for f in named}
+    body = {
+        "one": row,
+        "batch": {"instances": [row] * count},
+        "table": {"instances": [list(row.values())] * count, "features": list(row)},
+    }[shape]
+    raw = json.dumps(body).encode()
+    assert refuse_excess(raw, Limits.of(named, count)) is None
+    assert body == strict(raw)
+
+
+SLOW = {
+    "closing brackets": b"]" * (2 << 20),
+    "closing brackets after an object": b'{"a": 1' + b"]" * (2 << 20),
+    "escapes": b'"' + b"\\\\" * (1 << 20),
+    "escapes in a key": b'{"' + b"\\n" * (1 << 20) + b'": }',
+}
+
+
+@pytest.mark.parametrize("body", SLOW.values(), ids=SLOW.keys())
+def test_the_memory_of_a_body_that_counting_lets_pass_stays_near_its_size(body):
+    refuse_excess(body, LIMITS)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedBody):
+            strict(body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(body)

@@ -1,0 +1,65 @@
+"""Gunicorn's configuration takes its values from the settings, and stops with one line when one is wrong."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
+SET = ("PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL")
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, **env: str) -> dict[str, object]:
+    for name in SET:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return runpy.run_path(str(FILE))
+
+
+def test_the_defaults_listen_on_this_machine_only(monkeypatch):
+    found = _run(monkeypatch)
+    assert (found["bind"], found["workers"], found["loglevel"]) == (["127.0.0.1:8080"], 1, "info")
+
+
+def test_address_port_workers_and_level_come_from_the_settings(monkeypatch):
+    found = _run(monkeypatch, PORT="9", ROOKERY_BIND_HOST="0.0.0.0", ROOKERY_WORKERS="3", ROOKERY_LOG_LEVEL="error")
+    assert (found["bind"], found["workers"], found["loglevel"]) == (["0.0.0.0:9"], 3, "error")
+
+
+def test_the_event_loop_worker_calls_our_bridge_after_the_fork(monkeypatch):
+    found = _run(monkeypatch)
+    assert tuple(found[name] for name in ("wsgi_app", "worker_class", "asgi_lifespan", "preload_app")) == (
+        "service.app:asgi()",
+        "asgi",
+        "off",
+        False,
+    )
+
+
+def test_a_stopped_service_is_gone_before_cloud_run_kills_it(monkeypatch):
+    timeout = _run(monkeypatch)["graceful_timeout"]
+    assert isinstance(timeout, int)
+    assert timeout < 10
+
+
+def test_every_name_is_a_setting_of_gunicorn(monkeypatch):
+    from gunicorn.config import Config
+
+    ours = {name for name, value in _run(monkeypatch).items() if not name.startswith("_") and not callable(value)}
+    assert ours - {"sys", "annotations"} <= set(Config().settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("PORT", "http", "error: PORT='http' must be a whole number from 1 to 65535\n"),
+        ("ROOKERY_WORKER", "2", "error: ROOKERY_WORKER is not a setting; did you mean ROOKERY_WORKERS?\n"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_line(monkeypatch, capsys, name, value, line):
+    with pytest.raises(SystemExit) as stopped:
+        _run(monkeypatch, **{name: value})
+    assert (2, line) == (stopped.value.code, capsys.readouterr().err)

@@ -1,0 +1,64 @@
+"""The routes for operators tell what runs, and say why when nothing does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy
+import pytest
+
+from service.app import create_app
+from service.config import Settings
+from service.ops import card, libraries
+from tests.unit.service.calls import request
+
+
+def test_the_model_card_is_the_manifest_without_the_golden_rows(penguins_app, penguins, answerer):
+    found = request(penguins_app, "GET", "/model").json
+    assert {"count": len(penguins.manifest.golden.rows), "leaf_share": penguins.manifest.golden.leaf_share} == found[
+        "golden"
+    ]
+    assert (penguins.digest, "onnx", False, "available") == tuple(
+        found[name] for name in ("digest", "engine", "fallback", "contributions")
+    )
+    assert list(penguins.manifest.feature_names) == [feature["name"] for feature in found["features"]]
+    assert json.loads(json.dumps(card(penguins.manifest))).items() <= found.items()
+
+
+def test_the_process_is_live_and_ready(penguins_app, answerer):
+    live, ready = (request(penguins_app, "GET", path) for path in ("/health/live", "/health/ready"))
+    assert (live.status, live.json) == (200, {"status": "live"})
+    assert (200, {"status": "ready", "digest": answerer.digest}) == (ready.status, ready.json)
+
+
+def test_the_version_names_commit_build_digest_and_libraries(answerer):
+    app = create_app(replace(Settings(), commit="9a931e0", build_time="2026-01-01T00:00:00Z"), answerer)
+    found = request(app, "GET", "/version").json
+    assert {
+        "commit": "9a931e0",
+        "build_time": "2026-01-01T00:00:00Z",
+        "digest": answerer.digest,
+        "libraries": libraries(),
+    } == found
+
+
+def test_libraries_that_are_not_installed_are_left_out():
+    found = libraries()
+    assert numpy.__version__ == found["numpy"]
+    # one of the two distributions of XGBoost is installed, never both
+    assert len({"xgboost", "xgboost-cpu"} & set(found)) == 1
+
+
+@pytest.mark.parametrize("path", ["/model", "/health/ready", "/openapi.json"])
+def test_without_a_model_the_reason_is_told(unready_app, path):
+    answered = request(unready_app, "GET", path)
+    assert (answered.status, answered.json["reason"], answered.header("Retry-After")) == (503, "hash_mismatch", "5")
+    assert answered.header("Content-Type") == "application/problem+json"
+
+
+def test_without_a_model_the_process_is_live_and_has_a_version(unready_app):
+    live, version = (request(unready_app, "GET", path) for path in ("/health/live", "/version"))
+    assert (live.status, live.json) == (200, {"status": "live"})
+    assert (version.status, version.json["digest"]) == (200, None)
+    assert None is live.header("X-Model-Digest")

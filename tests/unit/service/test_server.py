@@ -1,0 +1,366 @@
+"""The bridge and the short door, called as Gunicorn calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from service.answer import Answerer
+from service.server import LOOP_BODY_BYTES, Bridge, ShortDoor, call_wsgi, to_environ
+from tests.unit.service.calls import ADELIE, ask, encode, environ
+
+LIMIT = 200_000
+
+
+def _scope(
+    method: str = "POST", path: str = "/predict", query: bytes = b"", headers: Any = (), **more: Any
+) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query,
+        "headers": list(headers),
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("127.0.0.1", 8080),
+        "client": ("10.0.0.9", 1234),
+        **more,
+    }
+
+
+class Client:
+    """Plays the server's side of one request: hands over messages, keeps what is sent."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        """Prepare what the bridge will receive."""
+        self._messages = list(messages)
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        """Give the next message."""
+        return self._messages.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Keep a message."""
+        self.sent.append(message)
+
+    @property
+    def unread(self) -> int:
+        """How many messages were not asked for."""
+        return len(self._messages)
+
+    def talk(self, app: Bridge, scope: dict[str, Any]) -> None:
+        """Send the request."""
+        asyncio.run(app(scope, self.receive, self.send))
+
+    @property
+    def status(self) -> int:
+        """The status that was sent."""
+        status: int = self.sent[0]["status"]
+        return status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that were sent, each name once."""
+        pairs = self.sent[0]["headers"]
+        assert len({name for name, _ in pairs}) == len(pairs)
+        return {name.decode(): value.decode() for name, value in pairs}
+
+    @property
+    def body(self) -> bytes:
+        """The body that was sent."""
+        body: bytes = self.sent[1]["body"]
+        return body
+
+
+def _part(body: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+@pytest.fixture(scope="module")
+def bridge(penguins_app, answerers: dict[str, Answerer]) -> Iterator[Bridge]:
+    """The whole service, as Gunicorn has it."""
+    made = Bridge(penguins_app, answerers["penguins"], LIMIT)
+    yield made
+    made._thread.shutdown()
+
+
+def test_a_prediction_goes_through_the_bridge(bridge, answerer):
+    client = Client(_part(encode(ADELIE)))
+    client.talk(bridge, _scope(headers=[(b"x-request-id", b"test-1"), (b"content-type", b"application/json")]))
+    assert (200, ask(answerer, ADELIE).body) == (client.status, client.body)
+    assert ("test-1", answerer.digest, str(len(client.body))) == (
+        client.headers["x-request-id"],
+        client.headers["x-model-digest"],
+        client.headers["content-length"],
+    )
+    assert [message["type"] for message in client.sent] == ["http.response.start", "http.response.body"]
+
+
+def test_a_body_may_come_in_parts(bridge, answerer):
+    raw = encode(ADELIE)
+    client = Client(*(_part(raw[i : i + 7], more=True) for i in range(0, len(raw), 7)), _part(b""))
+    client.talk(bridge, _scope())
+    assert (200, ask(answerer, ADELIE).body) == (client.status, client.body)
+
+
+def test_no_body_is_an_empty_body(bridge):
+    client = Client(_part(b""))
+    client.talk(bridge, _scope())
+    assert (client.status, json.loads(client.body)["errors"][0]["code"]) == (400, "malformed")
+
+
+def test_other_routes_go_through_the_bridge(bridge):
+    client = Client(_part(b""))
+    client.talk(bridge, _scope("GET", "/health/live"))
+    assert (client.status, json.loads(client.body)) == (200, {"status": "live"})
+
+
+@pytest.mark.parametrize("length", [LIMIT + 1, 40 << 20, "9" * 5000], ids=["one byte over", "40 MB", "5,000 digits"])
+def test_a_declared_length_over_the_limit_is_refused_unread(bridge, answerer, length):
+    client = Client(_part(b"x"))
+    headers = [(b"content-length", str(length).encode()), (b"x-request-id", b"test-1")]
+    client.talk(bridge, _scope(headers=headers))
+    assert (client.status, client.unread, client.headers["connection"]) == (413, 1, "close")
+    found = json.loads(client.body)
+    assert (found["errors"][0]["code"], found["request_id"]) == ("body_too_large", "test-1")
+    assert ("application/problem+json", str(len(client.body)), answerer.digest) == (
+        client.headers["content-type"],
+        client.headers["content-length"],
+        client.headers["x-model-digest"],
+    )
+
+
+def test_a_body_over_the_limit_is_refused_at_the_first_byte_over(bridge):
+    client = Client(_part(b" " * LIMIT, more=True), _part(b" ", more=True), _part(b" ", more=True))
+    client.talk(bridge, _scope())
+    assert (client.status, client.unread, client.headers["connection"]) == (413, 1, "close")
+
+
+def test_a_body_of_exactly_the_limit_is_taken(bridge, answerer):
+    raw = encode(ADELIE)
+    client = Client(_part(raw + b" " * (LIMIT - len(raw))))
+    client.talk(bridge, _scope(headers=[(b"content-length", str(LIMIT).encode())]))
+    assert (200, ask(answerer, ADELIE).body) == (client.status, client.body)
+
+
+def test_a_caller_who_goes_away_or_falls_silent_is_told_408(bridge):
+    client = Client(_part(b"{", more=True), {"type": "http.disconnect"})
+    client.talk(bridge, _scope(headers=[(b"x-request-id", b"test-1")]))
+    assert (
+        client.status,
+        client.headers["connection"],
+        json.loads(client.body)["request_id"],
+    ) == (408, "close", "test-1")
+
+
+def test_what_is_not_http_is_left_alone(bridge):
+    client = Client()
+    client.talk(bridge, {"type": "websocket"})
+    assert client.sent == []
+
+
+def _record_threads(answerers: dict[str, Answerer], seen: list[str]) -> Bridge:
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        seen.append(threading.current_thread().name)
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    return Bridge(wsgi, answerers["penguins"], LIMIT)
+
+
+PLACES = {
+    "a small body": (b" " * LOOP_BODY_BYTES, b"", "MainThread"),
+    "a large body": (b" " * (LOOP_BODY_BYTES + 1), b"", "large_0"),
+    "an explanation": (b"{}", b"explain=true", "large_0"),
+    "another parameter": (b"{}", b"on_error=row", "MainThread"),
+}
+
+
+@pytest.mark.parametrize(("body", "query", "thread"), PLACES.values(), ids=PLACES.keys())
+def test_large_work_is_done_beside_the_loop(answerers, body, query, thread):
+    seen: list[str] = []
+    app = _record_threads(answerers, seen)
+    client = Client(_part(body))
+    client.talk(app, _scope(query=query))
+    app._thread.shutdown()
+    assert ([thread], 200, body) == (seen, client.status, client.body)
+
+
+def test_an_environ_follows_pep_3333():
+    scope = _scope(
+        "GET",
+        "/gr\u00fc\u00dfe/\N{PENGUIN}",
+        b"a=%20&b=\xff",
+        [
+            (b"host", b"a.example"),
+            (b"content-type", b"text/x"),
+            (b"content-length", b"3"),
+            (b"x-multiple", b"1"),
+            (b"X-Multiple", b"2"),
+            (b"x-latin", b"\xe4"),
+        ],
+    )
+    found = to_environ(scope)
+    found.pop("wsgi.errors")
+    assert {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/gr\u00fc\u00dfe/\N{PENGUIN}".encode().decode("latin-1"),
+        "QUERY_STRING": "a=%20&b=\xff",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8080",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "10.0.0.9",
+        "HTTP_HOST": "a.example",
+        "CONTENT_TYPE": "text/x",
+        "CONTENT_LENGTH": "3",
+        "HTTP_X_MULTIPLE": "1,2",
+        "HTTP_X_LATIN": "\xe4",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+    } == found
+
+
+def test_a_socket_without_addresses_has_an_environ_too():
+    found = to_environ(_scope(server=None, client=None, root_path="/api"))
+    assert tuple(found[name] for name in ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "SCRIPT_NAME")) == (
+        "localhost",
+        "80",
+        "",
+        "/api",
+    )
+
+
+def test_a_length_given_twice_is_not_believed(bridge):
+    client = Client(_part(encode(ADELIE)))
+    client.talk(bridge, _scope(headers=[(b"content-length", b"5"), (b"content_length", b"9")]))
+    assert client.status == 200
+
+
+class Chunks:
+    """A WSGI body that must be closed."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        """Fail on reading if there is an error."""
+        self.is_closed, self._error = False, error
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the body in parts."""
+        yield b"a"
+        if self._error is not None:
+            raise self._error
+        yield b"b"
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.is_closed = True
+
+
+def test_a_wsgi_body_is_joined_and_closed():
+    chunks = Chunks()
+
+    def wsgi(_: Any, start_response: Any) -> Chunks:
+        start_response("201 Created", [("X-Name", "\xe4")])
+        return chunks
+
+    assert call_wsgi(wsgi, {}) == (201, [(b"x-name", b"\xe4")], b"ab")
+    assert chunks.is_closed
+
+
+def test_a_wsgi_body_that_fails_is_closed():
+    chunks = Chunks(OSError("gone"))
+
+    def wsgi(_: Any, start_response: Any) -> Chunks:
+        start_response("200 OK", [])
+        return chunks
+
+    with pytest.raises(OSError, match="gone"):
+        call_wsgi(wsgi, {})
+    assert chunks.is_closed
+
+
+def test_the_last_status_counts():
+    def wsgi(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("A", "1")])
+        start_response("500 Internal Server Error", [("B", "2")], (None, None, None))
+        return []
+
+    assert call_wsgi(wsgi, {}) == (500, [(b"b", b"2")], b"")
+
+
+def test_the_obsolete_write_callable_is_refused():
+    def wsgi(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])(b"text")
+        return []
+
+    with pytest.raises(NotImplementedError):
+        call_wsgi(wsgi, {})
+
+
+def _behind(answerers: dict[str, Answerer], passed: list[str]) -> ShortDoor:
+    def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        passed.append(environ["PATH_INFO"])
+        start_response("204 No Content", [])
+        return []
+
+    return ShortDoor(wsgi, answerers["penguins"])
+
+
+ELSEWHERE = {
+    "another method": ("PUT", "/predict", {}),
+    "another path": ("POST", "/predict/", {}),
+    "a browser": ("POST", "/predict", {"HTTP_ORIGIN": "https://lab.example"}),
+    "a length that is no number": ("POST", "/predict", {"CONTENT_LENGTH": "-1"}),
+    "a length of many digits": ("POST", "/predict", {"CONTENT_LENGTH": "1" * 19}),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "extra"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_everything_but_a_plain_prediction_goes_to_the_framework(answerers, method, path, extra):
+    passed: list[str] = []
+    status, _, _ = call_wsgi(_behind(answerers, passed), environ(method, path, b"{}", **extra))
+    assert (204, [path]) == (status, passed)
+
+
+def test_a_plain_prediction_is_answered_at_the_door(answerers, answerer):
+    passed: list[str] = []
+    given = environ("POST", "/predict", encode(ADELIE), HTTP_X_REQUEST_ID="test-1")
+    status, headers, body = call_wsgi(_behind(answerers, passed), given)
+    assert (200, ask(answerer, ADELIE).body, []) == (status, body, passed)
+    assert (b"content-length", str(len(body)).encode()) == headers[-1]
+
+
+def test_only_the_declared_length_is_read(answerers):
+    given = environ("POST", "/predict", b"{}", CONTENT_LENGTH="2")
+    given["wsgi.input"] = io.BytesIO(b"{}" + b"rest")
+    status, _, _ = call_wsgi(_behind(answerers, []), given)
+    assert (status, given["wsgi.input"].read()) == (422, b"rest")
+
+
+@pytest.mark.parametrize(
+    ("body", "extra", "line"),
+    [
+        (ADELIE, {}, "200 OK"),
+        (b"{", {}, "400 Bad Request"),
+        (ADELIE, {"HTTP_ACCEPT": "text/html"}, "406 Not Acceptable"),
+        (ADELIE, {"CONTENT_TYPE": "text/plain"}, "415 Unsupported Media Type"),
+        ({}, {}, "422 Unprocessable Entity"),
+    ],
+)
+def test_the_status_line_of_the_short_door_has_its_phrase(answerers, body, extra, line):
+    seen: list[str] = []
+    given = environ("POST", "/predict", encode(body), **extra)
+    _behind(answerers, [])(given, lambda status, _headers: seen.append(status))
+    assert [line] == seen
