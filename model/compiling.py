@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from model.domain import Feature, FloatMatrix
-from model.engines import Engine, OnnxEngine, Probabilities
+from model.engines import WHOLE_VECTORS, Engine, OnnxEngine, Probabilities
 from model.errors import CompileError, EngineError
 from model.learners import FLOOR, BoostedTrees, Estimator, Split
 from model.manifest import Parity
@@ -44,9 +44,12 @@ def compile_model(model: BoostedTrees | Estimator, features: Sequence[Feature], 
             warnings.simplefilter("ignore")
             converted = _convert(model, width, precision)
     except Exception as error:  # the converters raise whatever occurs to them
-        raise CompileError(f"cannot be converted to ONNX: {type(error).__name__}: {str(error)[:200]}") from error
+        why = " ".join(str(error).split())[:200]
+        raise CompileError(f"cannot be converted to ONNX: {type(error).__name__}: {why}") from error
     if isinstance(model, Estimator) and model.temperature is not None:
         _append_temperature(converted, model.temperature)
+        # unlike the trees before them, these nodes round the tail of a vector otherwise than its body
+        helper.set_model_props(converted, {WHOLE_VECTORS: "true"})
     if any(feature.is_category for feature in features):
         _prepend_one_hot(converted, features, precision)
     converted.graph.name = name
@@ -239,4 +242,4 @@ def _depends_on_batch(engine: OnnxEngine, rows: FloatMatrix, count: int = 97) ->
     together = engine.predict(some)
     alone = np.concatenate([engine.predict(some[i : i + 1]) for i in range(count)])
     sevens = np.concatenate([engine.predict(some[i : i + 7]) for i in range(0, count, 7)])
-    return not (np.array_equal(together, alone) and np.array_equal(together, sevens))
+    return not all(np.array_equal(together, parts, equal_nan=True) for parts in (alone, sevens))

@@ -14,8 +14,10 @@ from model.errors import EngineError
 Probabilities = NDArray[np.float64]
 Margins = NDArray[np.float64]
 
-# ONNX Runtime's double softmax rounds the tail of a vector otherwise than its body: whole vectors have no tail
-LANES = 8
+# ONNX Runtime's logarithm and softmax round the tail of a vector otherwise than its body: whole vectors have no tail
+VECTOR_BYTES = 64
+# says in a model's metadata that it has such nodes though it computes in float; in double every model is taken to
+WHOLE_VECTORS = "whole_vectors"
 
 
 class Engine(Protocol):
@@ -65,15 +67,19 @@ class OnnxEngine:
             raise EngineError("model.onnx must take one matrix of the manifest's width and give `probabilities`")
         self._input = inputs[0].name
         self._dtype = np.float64 if inputs[0].type == "tensor(double)" else np.float32
+        self._is_padded = (
+            self._dtype is np.float64 or WHOLE_VECTORS in self._session.get_modelmeta().custom_metadata_map
+        )
+        self._lanes = VECTOR_BYTES // np.dtype(self._dtype).itemsize
         self._width = width
 
     def predict(self, matrix: FloatMatrix) -> Probabilities:
         """See `Engine.predict`."""
         _check_width(matrix, self._width)
-        if self._dtype is np.float32:
+        if not self._is_padded:
             return np.asarray(self._session.run(["probabilities"], {self._input: matrix})[0], dtype=np.float64)
         n = len(matrix)
-        padded = np.zeros((max(-(-n // LANES), 1) * LANES, self._width))
+        padded = np.zeros((max(-(-n // self._lanes), 1) * self._lanes, self._width), dtype=self._dtype)
         padded[:n] = matrix
         return np.asarray(self._session.run(["probabilities"], {self._input: padded})[0][:n], dtype=np.float64)
 

@@ -33,7 +33,7 @@ def choose(
     sides = _acceptable(features, np.unique(sides, axis=0))
     edge = sides[np.sort(random.permutation(len(sides))[:SPLIT_ROWS])]
     pool = _acceptable(features, np.concatenate([training, random_rows(features, 2 * CANDIDATES, seed), sides]))
-    pool = np.concatenate([training, pool[random.permutation(len(pool))[:CANDIDATES]]])
+    pool = np.concatenate([_acceptable(features, training), pool[random.permutation(len(pool))[:CANDIDATES]]])
     leaves = model.leaves(np.concatenate([edge, pool]))
     if leaves is None:
         chosen = pool[:: max(1, len(pool) // MIN_ROWS)][:MIN_ROWS]

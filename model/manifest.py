@@ -11,7 +11,7 @@ from model.domain import Feature
 from model.errors import BundleError
 
 FORMAT = 1
-# golden rows grow with the number of features, the covariance with its square: this holds some 400 features
+# golden rows grow with the number of features, the covariance with its square: a hundred features take 0.6 MB
 MAX_MANIFEST_BYTES = 8 << 20
 
 Row = tuple[float | None, ...]
@@ -232,7 +232,7 @@ def digest(raw: bytes) -> str:
 
 
 def example(manifest: Manifest) -> dict[str, float | str | None]:
-    """Return an ordinary instance by name: of the golden rows without anything odd, the one that is written shortest."""
+    """Return an ordinary instance by name: of the golden rows without anything odd, the one written shortest."""
 
     def is_plausible(row: Row) -> bool:
         pairs = zip(manifest.features, row, strict=True)

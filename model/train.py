@@ -78,12 +78,13 @@ def bar_for(path: Path, name: str) -> dict[str, float]:
     """Return the quality bar of a model: `[quality.<name>]` over `[quality.default]`.
 
     Raises:
-        SpecError: the file is not there or not TOML.
+        SpecError: the file is not there, not TOML, or without the two bars.
     """
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text())["quality"]
-        return {**tables["default"], **tables.get(name, {})}
-    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        bar = {**tables["default"], **tables.get(name, {})}
+        return {key: float(bar[key]) for key in ("accuracy_min", "calibration_error_max")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SpecError(str(path), None, f"cannot read the quality bar: {error!r}") from error
 
 
@@ -101,7 +102,11 @@ def is_current(loaded: LoadedSpec, root: Path) -> Path | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 written, 1 below the bar or not provable, 2 wrong spec or data."""
+    """Run the command.
+
+    Returns:
+        The exit status: 0 written, 1 below the bar, not provable or not writable, 2 wrong spec or data.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m model.train",
         description="Train a bundle from a spec file and the CSV it names.",
@@ -121,12 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = dataset.load(loaded)
         train(loaded, data, bar_for(given.slo, loaded.spec.name), given.out, quiet=not sys.stderr.isatty())
     except (SpecError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(error, 2)
+    except (ModelError, OSError) as error:
+        return _fail(error, 1)
     return 0
+
+
+def _fail(error: Exception, status: int) -> int:
+    """Print an error on one line, whatever a header or a library put into it, and return the exit status."""
+    print("error:", *str(error).splitlines(), file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
