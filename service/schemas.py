@@ -201,7 +201,7 @@ class Judge:
             place = {name: position for position, name in enumerate(columns or ())}
             problems = [
                 self._problem(row_pointer(index, place.get(name, name)), name, faults[name], instance, resolution)
-                for name in [*(n for n in self._names if n in faults), *(n for n in faults if n not in self._names)]
+                for name in [*(n for n in self._names if n in faults), *(n for n in instance if n not in self._names)]
             ]
             return (), (), problems
         return [loaded[name] for name in self._names], (), []
