@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,7 +164,6 @@ def measure(out_of_fold: OutOfFold, labels: Labels, seed: int) -> Measures:
     gaps = p.max(axis=2) - correct
     row_gaps = np.stack([(gaps * (bins == b)).mean(axis=0) for b in range(CALIBRATION_BINS)], axis=1)
     whole = np.ones((1, n))
-    resampled = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
     def scores(weights: FloatArray) -> FloatArray:
         """Return (b, 4) scores for (b, n) weights of the rows."""
@@ -180,8 +179,9 @@ def measure(out_of_fold: OutOfFold, labels: Labels, seed: int) -> Measures:
         )
 
     values = scores(whole)[0]
-    low, high = np.quantile(scores(resampled), [0.025, 0.975], axis=0)
-    bias = np.array([0, 0, 0, scores(resampled)[:, 3].mean() - values[3]])
+    resampled = np.concatenate([scores(weights) for weights in _resamples(n, seed)])
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    bias = np.array([0, 0, 0, resampled[:, 3].mean() - values[3]])
     low, high = np.maximum(low - bias, 0), high - bias
     estimates = [_estimate(*triple) for triple in zip(values, low, high, strict=True)]
     return Measures(*estimates)
@@ -283,9 +283,16 @@ def _macro_f1(matrices: FloatArray) -> FloatArray:
 def _mean(per_row: FloatArray, seed: int) -> Estimate:
     """Return the mean over rows with its 95 % percentile-bootstrap interval."""
     n = len(per_row)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    low, high = np.quantile(weights @ per_row / n, [0.025, 0.975])
+    means = np.concatenate([weights @ per_row / n for weights in _resamples(n, seed)])
+    low, high = np.quantile(means, [0.025, 0.975])
     return _estimate(float(per_row.mean()), low, high)
+
+
+def _resamples(n: int, seed: int) -> Iterator[FloatArray]:
+    """Yield bootstrap weights of n rows, 100 resamples at a time so that a large table needs little memory."""
+    random = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // 100):
+        yield random.multinomial(n, np.full(n, 1 / n), size=100).astype(np.float64)
 
 
 def _estimate(value: float, low: float, high: float) -> Estimate:

@@ -32,8 +32,8 @@ ANSWERED, SOME_BAD, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 HELP_END = """\
 output columns: every input column, then prediction, label, one probability_<class> per class, prediction_set (classes
-joined by ;), novelty, is_novel, converted, error. A bad row has its problems in error and no answer; converted names the
-values that were read in another unit. Numbers are written so that reading them back gives the same float64.
+joined by ;), novelty, is_novel, converted, error. A bad row has its problems in error and no answer; converted names
+the values that were read in another unit. Numbers are written so that reading them back gives the same float64.
 
 exit status: 0 every row was answered; 1 some rows were bad; 2 wrong usage, bundle, header or file, no file was written;
 130 or 143 interrupted, no file was written.

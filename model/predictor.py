@@ -113,6 +113,9 @@ class Predictor:
         known = np.array(golden.probabilities, dtype=np.float64)
         matrix = self.golden_matrix()
         together = self.engine.predict(matrix)
+        if together.shape != known.shape:
+            shapes = f"{together.shape[1:]} instead of {known.shape[1:]}"
+            raise BundleError("golden_mismatch", f"the model answers rows of {shapes} probabilities")
         worst = np.abs(together - known).max(axis=1)
         top = np.sort(known, axis=1)
         differs = (worst > golden.tolerance) | ~np.isfinite(together).all(axis=1)
@@ -142,6 +145,9 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         loaded = engines.load(name, bundle.files, manifest.features, len(manifest.classes))
     except EngineError as error:
         raise BundleError("engine_refused", str(error)) from error
-    predictor = Predictor(bundle, loaded)
+    try:
+        predictor = Predictor(bundle, loaded)
+    except np.linalg.LinAlgError as error:
+        raise BundleError("manifest_inconsistent", "the covariance is not positive definite") from error
     predictor.replay_golden()
     return predictor

@@ -17,7 +17,7 @@ from service.config import SettingError, Settings
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv does not return
     """Print a line to try, then become Gunicorn; returns 2 if a setting or the bundle cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m service",

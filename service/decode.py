@@ -18,9 +18,9 @@ from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, Problem, 
 MAX_DEPTH = 8
 PREFIX_BYTES = 64 << 10
 
-# a whole string (even an unfinished one, so that no scan starts over), or a bracket; possessive, because a way back
-# would cost 70 bytes for every escape
-TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
+# what lies between, a whole string (even an unfinished one, so that no scan starts over), or a bracket; possessive,
+# because a way back would cost 70 bytes for every escape
+TOKENS = re.compile(rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
 LONGEST_NUMBER = 400
 EXACT_BITS = 53
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from service.config import SettingError, Settings
 
@@ -33,6 +35,19 @@ keepalive = 5
 preload_app = False
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory, so that a slow disk stalls nobody
 control_socket_disable = True
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
+    """Let the C parser hold a whole body while the connection is still busy with the request before.
+
+    It keeps 64 KiB and closes the connection on more, so that a large body after a small one was lost unanswered.
+    """
+    from gunicorn.asgi.protocol import ASGIProtocol
+
+    if ASGIProtocol._check_h1c_protocol_available():
+        limit_bytes = _settings.max_body_bytes + (128 << 10)
+        ASGIProtocol._h1c_protocol_class = partial(ASGIProtocol._h1c_protocol_class, limit_remaining=limit_bytes)
+
 
 loglevel = _settings.log_level
 accesslog = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections import Counter
@@ -278,12 +277,6 @@ def test_requests_after_a_refusal_are_answered(fast_server: Server) -> None:
     assert fast_server.predict(hostile.VALID[0]).status == 200
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=http.client.RemoteDisconnected,
-    reason="Gunicorn 27.0.1 with uvloop and gunicorn_h1c drops a request of more than 64 KiB that arrives before it "
-    "has reset the parser after the previous answer (remaining_truncated in ASGIProtocol._handle_connection)",
-)
 def test_large_and_small_requests_follow_each_other_on_one_connection(fast_server: Server) -> None:
     large, small = json.dumps({"instances": [hostile.ADELIE] * 1_000}).encode(), hostile.VALID[0]
     with closing(fast_server.connect()) as connection:

@@ -160,3 +160,25 @@ def test_engine_that_cannot_load_is_a_bundle_error(penguins: VerifiedBundle, fil
         predictor.load(dataclasses.replace(penguins, files=files))
 
     assert caught.value.code == "engine_refused"
+
+
+def test_covariance_that_is_none_is_a_bundle_error(penguins: VerifiedBundle):
+    reference = penguins.manifest.reference
+    zeros = tuple((0.0,) * len(row) for row in reference.covariance)
+    hostile = replace(penguins.manifest, reference=replace(reference, covariance=zeros))
+
+    with pytest.raises(BundleError, match="manifest_inconsistent"):
+        predictor.load(dataclasses.replace(penguins, manifest=hostile))
+
+
+def test_answers_of_another_number_of_classes_are_noticed(penguins: VerifiedBundle):
+    golden, reference = penguins.manifest.golden, penguins.manifest.reference
+    hostile = replace(
+        penguins.manifest,
+        classes=("Adelie", "Gentoo"),
+        golden=replace(golden, probabilities=tuple((row[0], row[2]) for row in golden.probabilities)),
+        reference=replace(reference, class_means=reference.class_means[:2], class_prior=reference.class_prior[:2]),
+    )
+
+    with pytest.raises(BundleError, match="golden_mismatch"):
+        predictor.load(dataclasses.replace(penguins, manifest=hostile))
