@@ -213,14 +213,21 @@ def test_a_number_that_only_rounding_brings_inside_is_judged_alike(ways, shape, 
     assert slow.matrix.tobytes() == fast.matrix.tobytes()
 
 
+ZEROS = {
+    "one": ("lone", '{"size": %s}'),
+    "a batch": ("lone", '{"instances": [{"size": %s}]}'),
+    "a table": ("lone", '{"instances": [[%s]], "features": ["size"]}'),
+    "a batch, all at once": ("whole", '{"instances": [{"size": %s, "count": -0}]}'),
+    "a table, all at once": ("whole", '{"instances": [[-0.0, %s]], "features": ["size", "count"]}'),
+}
+
+
 @pytest.mark.parametrize("zero", ["-0", "-0.0", "-0e5"])
-@pytest.mark.parametrize(
-    "template", ['{"size": %s}', '{"instances": [{"size": %s}]}', '{"instances": [[%s]], "features": ["size"]}']
-)
-def test_negative_zero_is_zero(ways, zero, template):
-    fast = ways["lone"].fast((template % zero).encode())
+@pytest.mark.parametrize(("name", "template"), ZEROS.values(), ids=ZEROS.keys())
+def test_negative_zero_is_zero(ways, name, template, zero):
+    fast = ways[name].fast((template % zero).encode())
     assert fast is not None
-    assert np.zeros((1, 1), dtype=np.float32).tobytes() == fast.matrix.tobytes()
+    assert np.zeros(fast.matrix.shape, dtype=np.float32).tobytes() == fast.matrix.tobytes()
 
 
 @given(value=st.floats(25, 70), spelling=st.sampled_from(["{!r}", "{:.17g}", "{:.30f}", "{:.25E}"]))

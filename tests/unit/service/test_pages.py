@@ -54,6 +54,7 @@ def test_every_asset_is_served_and_may_be_kept(penguins_app, name):
         "/docs/assets//etc/passwd",
         "/docs/assets/swagger-ui.css/../index.html",
         "/docs/assets/index.html",
+        "/docs/assets/swagger-ui.js",
         "/docs/assets/..\\__init__.py",
         "/docs/assets/swagger-ui.css\x00",
         "/docs/assets/",

@@ -270,6 +270,17 @@ def test_a_fault_after_twenty_others_still_makes_it_422(judges):
     assert {"range"} == {p.code for p in refusal.problems}
 
 
+@pytest.mark.parametrize("turn", [1, -1], ids=["the invalid row first", "the invalid row last"])
+def test_a_batch_with_both_kinds_of_fault_is_422_in_any_order(judges, turn):
+    rows = [{**ADELIE, "island": 1}, {**ADELIE, "body_mass_g": 99999}][::turn]
+    assert InvalidInstance is type(_refused(judges["penguins"], {"instances": rows}))
+
+
+def test_unknown_features_are_named_in_the_order_given(judges):
+    body = {**ADELIE, **{f"x{i}": 1 for i in range(12)}}
+    assert [f"/x{i}" for i in range(12)] == [p.pointer for p in _refused(judges["penguins"], body).problems]
+
+
 def test_only_values_outside_the_domain_make_a_batch_400(judges):
     rows = [ADELIE, {**ADELIE, "body_mass_g": 99999}, {**ADELIE, "flipper_length_mm": 7.13}]
     refusal = _refused(judges["penguins"], {"instances": rows})
