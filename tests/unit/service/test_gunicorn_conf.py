@@ -63,3 +63,14 @@ def test_a_wrong_setting_stops_the_start_with_one_line(monkeypatch, capsys, name
     with pytest.raises(SystemExit) as stopped:
         _run(monkeypatch, **{name: value})
     assert (2, line) == (stopped.value.code, capsys.readouterr().err)
+
+
+def test_the_parser_holds_a_whole_body_behind_a_request_in_progress(monkeypatch):
+    from gunicorn.asgi.protocol import ASGIProtocol
+
+    assert ASGIProtocol._check_h1c_protocol_available()
+    # Gunicorn keeps the parser on its class: what the hook puts there goes away after the test
+    monkeypatch.setattr(ASGIProtocol, "_h1c_protocol_class", ASGIProtocol._h1c_protocol_class)
+    monkeypatch.setenv("MAX_BODY_BYTES", "100000")
+    _run(monkeypatch)["post_fork"](None, None)  # type: ignore[operator]
+    assert ASGIProtocol._h1c_protocol_class.keywords == {"limit_remaining": 100_000 + (128 << 10)}
