@@ -17,7 +17,7 @@ import msgspec
 from model.errors import SpecError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-RESERVED = ("instances", "features", "base")
+RESERVED = ("instances", "features", "base", "Meta")
 FEATURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 

@@ -11,6 +11,7 @@ import orjson
 
 from model.domain import Feature, FloatMatrix, to_matrix
 from model.manifest import Manifest
+from service.decode import has_endless_number
 from service.instances import Instances
 
 Check = tuple[str, float, float, bool, frozenset[str] | None, bool]
@@ -50,7 +51,7 @@ class Accept:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
             return None
-        if type(value) is not dict:
+        if type(value) is not dict or has_endless_number(body):
             return None
         # a duplicate key disappears in decoding, its colon does not: equal counts prove that there was none
         colons = body.count(b":")

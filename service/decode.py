@@ -22,6 +22,7 @@ PREFIX_BYTES = 64 << 10
 # because a way back would cost 70 bytes for every escape
 TOKENS = re.compile(rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
 LONGEST_NUMBER = 400
+ENDLESS_NUMBER = re.compile(rb"[0-9]{%d}" % LONGEST_NUMBER)
 EXACT_BITS = 53
 
 # quotes and commas that a body may have beyond those of its rows: column names, and room for a useful refusal
@@ -79,6 +80,11 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
             raise BodyTooLarge([Problem("", "body_too_large", message)])
 
 
+def has_endless_number(body: bytes) -> bool:
+    """Whether somewhere stand so many digits in a row that no float64 can mean them."""
+    return len(body) >= LONGEST_NUMBER and ENDLESS_NUMBER.search(body) is not None
+
+
 def too_many(limit: int) -> TooManyInstances:
     """Return the refusal of a batch over the limit."""
     return TooManyInstances([Problem("", "too_many_instances", f"at most {limit} instances are taken at once")])
@@ -95,8 +101,8 @@ def strict(body: bytes) -> object:
 
     Raises:
         MalformedBody: not JSON.
-        AmbiguousBody: not UTF-8, a byte order mark, a duplicate key, NaN or Infinity, a number beyond float64, a lone
-            surrogate, or deeper than 8.
+        AmbiguousBody: not UTF-8, a byte order mark, a duplicate key, NaN or Infinity, a number beyond float64 or
+            endless, a lone surrogate, or deeper than 8.
     """
     if body.startswith(BYTE_ORDER_MARKS) or b"\x00" in body:
         _ambiguous("starts with a byte order mark or holds NUL bytes; send plain UTF-8")
@@ -156,6 +162,8 @@ def _constant(name: str) -> NoReturn:
 
 def _float(text: str) -> float:
     """Read a number with a fraction or an exponent."""
+    if has_endless_number(text.encode()):
+        _ambiguous(f"a number has {LONGEST_NUMBER} digits in a row, more than a 64-bit float can mean")
     value = float(text)
     if not math.isfinite(value):
         _ambiguous("a number is beyond the range of a 64-bit float")

@@ -240,3 +240,11 @@ def test_both_ways_read_the_same_number_from_the_same_text(ways, value, spelling
     if fast is not None:
         assert slow is not None
         assert slow.matrix.tobytes() == fast.matrix.tobytes()
+
+
+def test_endless_number_is_neither_accepted_nor_judged(ways: dict[str, Ways]):
+    body = encode(ADELIE).replace(b"39.1", b"39.1" + b"0" * 400)
+
+    assert ways["penguins"].slow(encode(ADELIE)) is not None
+    assert ways["penguins"].fast(body) is None
+    assert ways["penguins"].slow(body) is None

@@ -35,6 +35,8 @@ AMBIGUOUS = {
     "401 digits": b"9" * 401,
     "5,000 digits": b"9" * 5000,
     "1 MB of digits": b"9" * (1 << 20),
+    "1 MB of digits after the point": b'{"a": 39.' + b"1" * (1 << 20) + b"}",
+    "400 digits after the point": b"39." + b"1" * 400,
     "UTF-8 with a byte order mark": '{"a": 1}'.encode("utf-8-sig"),
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "UTF-16 little-endian": '{"a": 1}'.encode("utf-16-le"),
