@@ -151,8 +151,8 @@ class Server:
         sent = {"Content-Type": "application/json"} if headers is None else headers
         return self.request("POST", f"/predict{query}", body, sent)
 
-    def wait_until(self, path: str, status: int) -> Answer:
-        """Poll a route until it answers with a status.
+    def wait_until(self, path: str, status: int, between: Callable[[], object] = lambda: None) -> Answer:
+        """Poll a route until it answers with a status; `between` is called before each try.
 
         Raises:
             AssertionError: the process ended, or the deadline has passed.
@@ -160,6 +160,7 @@ class Server:
         deadline = time.monotonic() + DEADLINE_SECONDS
         seen: object = None
         while time.monotonic() < deadline:
+            between()
             try:
                 answer = self.get(path)
                 if answer.status == status:
