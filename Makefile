@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 SPEC ?= model/specs/penguins.toml
 PORT ?= 8080
+BUNDLE ?= bundles/penguins
+KEY ?= keys/signing-private.pem
 # the spec's own name is the folder's
 NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
 VENV := .venv
@@ -34,6 +36,18 @@ run: $(STAMP) ## Train if needed and serve on http://127.0.0.1:8080 (SPEC=…, P
 .PHONY: train
 train: $(STAMP) ## Train a bundle (SPEC=model/specs/penguins.toml)
 	$(BIN)/python -m model.train $(SPEC)
+
+.PHONY: keys
+keys: $(STAMP) ## Make a development key pair in keys/ (ignored by git)
+	$(BIN)/python -m model.sign keys
+
+.PHONY: sign
+sign: $(STAMP) ## Sign a bundle (KEY=keys/signing-private.pem, BUNDLE=bundles/penguins)
+	$(BIN)/python -m model.sign bundle $(BUNDLE) --key $(KEY)
+
+.PHONY: publish
+publish: $(STAMP) ## Upload a bundle and print what to pin (TO=gs://bucket/prefix, BUNDLE=bundles/penguins)
+	$(BIN)/python -m model.publish upload $(BUNDLE) $(TO)
 
 .PHONY: test
 test: $(STAMP) ## Run all tests with branch coverage

@@ -66,13 +66,13 @@ def write(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Written
     folder = home / bare(digest)
     home.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
-        _write_folder(home, folder, {**files, MANIFEST: raw})
+        write_folder(home, folder, {**files, MANIFEST: raw})
     return WrittenBundle(folder, digest)
 
 
 def make_current(written: WrittenBundle) -> None:
     """Make a bundle the current one of its name, after it has been verified and proven."""
-    _replace(written.folder.parent / CURRENT, (bare(written.digest) + "\n").encode())
+    replace(written.folder.parent / CURRENT, (bare(written.digest) + "\n").encode())
 
 
 def current(root: Path, name: str) -> Path | None:
@@ -90,7 +90,7 @@ def bare(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def _write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
     """Write every file beside the target, make them durable, then rename the whole folder into place."""
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=home))
     try:
@@ -109,7 +109,7 @@ def _write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replace(path: Path, payload: bytes) -> None:
+def replace(path: Path, payload: bytes) -> None:
     """Replace a small file so that a reader sees the old or the new content, never a part."""
     descriptor, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     os.close(descriptor)

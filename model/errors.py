@@ -100,6 +100,21 @@ class BundleError(ModelError):
 
 
 @dataclass
+class KeyFileError(ModelError):
+    """A public key cannot be used.
+
+    Attributes:
+        reason: what is wrong and what to do, in one sentence.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the reason."""
+        return self.reason
+
+
+@dataclass
 class EngineError(ModelError):
     """An engine is not there, or refuses the model or the matrix it was given.
 

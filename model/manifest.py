@@ -231,6 +231,16 @@ def digest(raw: bytes) -> str:
     return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
+def contract(manifest: Manifest) -> str:
+    """Return the identity of what callers rely on: name, features with their units and values, classes in order.
+
+    Two bundles with the same contract take the same requests and mean the same by their answers.
+    """
+    features = [(f.name, f.dtype, f.unit, f.nullable, f.values) for f in manifest.features]
+    parts = (manifest.name, manifest.task, manifest.classes, features)
+    return "sha256:" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
 def example(manifest: Manifest) -> dict[str, float | str | None]:
     """Return an ordinary instance by name: of the golden rows without anything odd, the one written shortest."""
 

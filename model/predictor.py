@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,7 @@ class Predictor:
         self._set_floor = self.manifest.set_floor
         self._low, self._high = domain.plausible_bounds(self.manifest.features)
         self._explainer = Explainer(bundle, engine)
+        self.load_seconds: dict[str, float] = {}
 
     @property
     def novel_distance(self) -> float:
@@ -139,6 +141,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
     Raises:
         BundleError: `engine_refused` or `golden_mismatch`.
     """
+    start = time.perf_counter()
     manifest = bundle.manifest
     name = engine or manifest.engines.default
     try:
@@ -149,5 +152,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         predictor = Predictor(bundle, loaded)
     except np.linalg.LinAlgError as error:
         raise BundleError("manifest_inconsistent", "the covariance is not positive definite") from error
+    built = time.perf_counter()
     predictor.replay_golden()
+    predictor.load_seconds = {"load": built - start, "golden": time.perf_counter() - built}
     return predictor

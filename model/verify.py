@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from model import inspect, signing
 from model import manifest as manifests
 from model.bundle import MANIFEST, bare
 from model.errors import BundleError
 from model.manifest import MAX_MANIFEST_BYTES, Manifest, Part
+from model.signing import MAX_SIGNATURE_BYTES, SIGNATURE, PublicKeys
+from model.store import Bucket, Deadline, in_parallel
 
-SIGNATURE = "signature.json"
+# far above any tabular model; a manifest that declares more is not believed
+MAX_BUNDLE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -25,51 +32,145 @@ class VerifiedBundle:
         manifest: the parsed contract.
         digest: `sha256:<hex>` of its exact bytes.
         files: name → bytes, exactly the files the manifest names.
+        raw_manifest: the exact bytes of the manifest.
+        raw_signature: the exact bytes of the signature, None if there is none or none was asked for.
+        seconds: what it took to `fetch` (and hash) and to `verify` (signature and structure).
     """
 
     manifest: Manifest
     digest: str
     files: Mapping[str, bytes]
+    raw_manifest: bytes = b""
+    raw_signature: bytes | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def read(folder: Path, expected_digest: str | None = None) -> VerifiedBundle:
-    """Read a bundle folder and check every byte before anything is loaded from it.
+class Source(Protocol):
+    """Where a bundle's bytes come from."""
+
+    def manifest(self, expected_digest: str | None) -> bytes:
+        """Return the manifest's bytes, at most 1 MiB."""
+        ...
+
+    def rest(self, parts: Sequence[Part], *, with_signature: bool) -> tuple[dict[str, bytes], bytes | None]:
+        """Return the bytes of the parts, each of the right size and hash, and the signature's if there is one."""
+        ...
+
+
+class Folder:
+    """A bundle on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the folder; it is opened file by file."""
+        self._path = path
+
+    def manifest(self, expected_digest: str | None) -> bytes:
+        """See `Source.manifest`."""
+        if not self._path.is_dir():
+            raise BundleError(
+                "bundle_missing", f"{self._path} is not a folder; name a bundle folder (make train writes one)"
+            )
+        raw = _read_file(self._path / MANIFEST, MAX_MANIFEST_BYTES)
+        check_digest(raw, expected_digest)
+        return raw
+
+    def rest(self, parts: Sequence[Part], *, with_signature: bool) -> tuple[dict[str, bytes], bytes | None]:
+        """See `Source.rest`; also refuses a folder that holds anything the manifest does not name."""
+        allowed = {MANIFEST, SIGNATURE, *(part.name for part in parts)}
+        for name in sorted(os.listdir(self._path)):
+            if name not in allowed:
+                raise BundleError("extra_file", f"{name!r} is in the bundle but not in its manifest")
+        files: dict[str, bytes] = {}
+        for part in parts:
+            files[part.name] = _read_file(self._path / part.name, part.size_bytes)
+            check_part(part, files[part.name])
+        has_signature = with_signature and os.path.lexists(self._path / SIGNATURE)
+        return files, _read_file(self._path / SIGNATURE, MAX_SIGNATURE_BYTES) if has_signature else None
+
+
+class Remote:
+    """A bundle in a bucket; only what the manifest names is asked for."""
+
+    def __init__(self, bucket: Bucket, deadline: Deadline) -> None:
+        """Name the bucket and when to give up."""
+        self._bucket, self._deadline = bucket, deadline
+
+    def manifest(self, expected_digest: str | None) -> bytes:
+        """See `Source.manifest`."""
+
+        def job() -> bytes:
+            return self._bucket.read(
+                MANIFEST, MAX_MANIFEST_BYTES, self._deadline, lambda raw: check_digest(raw, expected_digest)
+            )
+
+        return in_parallel({MANIFEST: job}, self._deadline)[MANIFEST]
+
+    def rest(self, parts: Sequence[Part], *, with_signature: bool) -> tuple[dict[str, bytes], bytes | None]:
+        """See `Source.rest`."""
+        jobs: dict[str, Callable[[], bytes | None]] = {part.name: partial(self._part, part) for part in parts}
+        if with_signature:
+            jobs[SIGNATURE] = self._signature
+        found = in_parallel(jobs, self._deadline)
+        signature = found.pop(SIGNATURE, None)
+        return {name: payload for name, payload in found.items() if payload is not None}, signature
+
+    def _part(self, part: Part) -> bytes | None:
+        """Download one file."""
+        return self._bucket.read(part.name, part.size_bytes, self._deadline, lambda raw: check_part(part, raw))
+
+    def _signature(self) -> bytes | None:
+        """Download the signature, None if there is none."""
+        try:
+            return self._bucket.read(SIGNATURE, MAX_SIGNATURE_BYTES, self._deadline, lambda _: None)
+        except BundleError as error:
+            if error.code == "object_missing":
+                return None
+            raise
+
+
+def read(source: Path | Source, expected_digest: str | None = None, keys: PublicKeys | None = None) -> VerifiedBundle:
+    """Read a bundle and check every byte before anything is loaded from it: hashes, then signature, then structure.
 
     Args:
-        folder: the bundle.
+        source: a folder, or where else the bytes come from.
         expected_digest: the digest it must have, with or without `sha256:`; None accepts any.
+        keys: who must have signed it; None asks for no signature.
 
     Raises:
         BundleError: `bundle_missing`, `digest_mismatch`, `extra_file`, `not_a_regular_file`, `file_missing`,
-            `size_mismatch`, `hash_mismatch`, `unreadable`, or one of `model.manifest.decode`.
+            `size_mismatch`, `hash_mismatch`, `declared_too_large`, `unreadable`, one of `model.manifest.decode`, of
+            `model.signing.verify`, of `model.inspect.check`, or of `model.store`.
     """
-    if not folder.is_dir():
-        raise BundleError("bundle_missing", f"{folder} is not a folder; name a bundle folder (make train writes one)")
-    raw = _read_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    source = Folder(source) if isinstance(source, Path) else source
+    start = time.perf_counter()
+    raw = source.manifest(expected_digest)
+    manifest = manifests.decode(raw)
+    if sum(part.size_bytes for part in manifest.files) > MAX_BUNDLE_BYTES:
+        raise BundleError("declared_too_large", f"the manifest declares more than {MAX_BUNDLE_BYTES} bytes")
+    files, signature = source.rest(manifest.files, with_signature=keys is not None)
+    fetched = time.perf_counter()
+    digest = manifests.digest(raw)
+    if keys is not None:
+        expected: dict[str, str] = {MANIFEST: bare(digest)} | {str(p.name): p.sha256 for p in manifest.files}
+        signing.verify(signature, keys, expected)
+    inspect.check(files, manifest)
+    seconds = {"fetch": fetched - start, "verify": time.perf_counter() - fetched}
+    return VerifiedBundle(manifest, digest, files, raw, signature, seconds)
+
+
+def check_digest(raw: bytes, expected_digest: str | None) -> None:
+    """Raise BundleError `digest_mismatch` if a manifest is not the expected one."""
     digest = manifests.digest(raw)
     if expected_digest is not None and bare(expected_digest) != bare(digest):
         raise BundleError("digest_mismatch", f"the bundle is {digest}, not {expected_digest}")
-    manifest = manifests.decode(raw)
-    _refuse_extras(folder, manifest)
-    return VerifiedBundle(manifest, digest, {part.name: _read_part(folder, part) for part in manifest.files})
 
 
-def _refuse_extras(folder: Path, manifest: Manifest) -> None:
-    """Refuse a folder that holds anything the manifest does not name."""
-    allowed = {MANIFEST, SIGNATURE, *(part.name for part in manifest.files)}
-    for name in sorted(os.listdir(folder)):
-        if name not in allowed:
-            raise BundleError("extra_file", f"{name!r} is in the bundle but not in its manifest")
-
-
-def _read_part(folder: Path, part: Part) -> bytes:
-    """Read one file and compare its size and hash with the manifest."""
-    payload = _read_file(folder / part.name, part.size_bytes)
+def check_part(part: Part, payload: bytes) -> None:
+    """Raise BundleError `size_mismatch` or `hash_mismatch` if a file is not the one its manifest names."""
     if len(payload) != part.size_bytes:
         raise BundleError("size_mismatch", f"{part.name} has {len(payload)} bytes, the manifest says {part.size_bytes}")
     if hashlib.sha256(payload).hexdigest() != part.sha256:
         raise BundleError("hash_mismatch", f"{part.name} is not the file the manifest names")
-    return payload
 
 
 def _read_file(path: Path, limit_bytes: int) -> bytes:

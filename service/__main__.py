@@ -12,6 +12,7 @@ import orjson
 
 from model import manifest, verify
 from model.errors import BundleError
+from model.store import is_address
 from service.config import SettingError, Settings
 
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
@@ -31,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv
     given = parser.parse_args(arguments)
     try:
         settings = Settings.from_env()
-        folder = resolve(given.bundle or settings.model_uri)
-        contract = verify.read(folder, settings.model_digest).manifest
+        uri = str(given.bundle) if given.bundle else settings.model_uri
+        if is_address(uri):
+            print(f"Serving {uri} on http://{settings.bind_host}:{settings.port}", flush=True)
+        else:
+            uri = str(resolve(Path(uri)))
+            contract = verify.read(Path(uri), settings.model_digest, settings.public_keys).manifest
+            print(curl_line(contract, settings.bind_host, settings.port), flush=True)
     except (SettingError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(curl_line(contract, settings.bind_host, settings.port), flush=True)
     # a bundle named here wins over MODEL_URI; Gunicorn reads its settings from the environment
-    os.environ["MODEL_URI"] = str(folder)
+    os.environ["MODEL_URI"] = uri
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION)]
     os.execv(sys.executable, command + (["--reload"] if given.reload else []))  # noqa: S606 - no shell is wanted
 

@@ -57,14 +57,18 @@ class Answerer:
         self.state = state
         self._settings = settings
         self.digest: str | None = None
+        self.headers: Headers = ()
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self.digest = state.digest
+            self.headers = (("X-Model-Digest", state.digest),)
+            if state.is_fallback:
+                self.headers += (("X-Model-Fallback", state.attempts[-1].origin),)
             self._predictor = state.predictor
             self._limits = Limits.of(manifest.features, settings.max_instances)
             self._judge = Judge(state.predictor, settings.max_instances)
             self._accept = Accept(manifest, settings.max_instances) if settings.fast_path else None
-            self._renderer = Renderer(manifest, state.digest, is_fallback=False)
+            self._renderer = Renderer(manifest, state.digest, is_fallback=state.is_fallback)
 
     def answer(self, call: Call) -> Reply:
         """Answer one call. Never raises: whatever happens becomes a reply."""
@@ -73,10 +77,10 @@ class Answerer:
         try:
             return self._predict(call, request_id, start)
         except ServiceError as error:
-            return to_reply(error, request_id, self.digest)
+            return to_reply(error, request_id, self.headers)
         except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
             log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
-            return to_reply(error, request_id, self.digest)
+            return to_reply(error, request_id, self.headers)
 
     def require_model(self) -> Ready:
         """Return the loaded model, or refuse with the loader's reason.
@@ -108,7 +112,7 @@ class Answerer:
         headers: Headers = (
             ("Content-Type", JSON),
             ("X-Request-Id", request_id),
-            ("X-Model-Digest", self.digest or ""),
+            *self.headers,
             ("Server-Timing", timing),
         )
         return Reply(200, headers, body)

@@ -51,7 +51,7 @@ def _handle_errors(app: Flask, answerer: Answerer) -> None:
     """Turn every exception into a problem document, in one place."""
 
     def reply(error: BaseException) -> Response:
-        return to_response(errors.to_reply(error, _request_id(), answerer.digest))
+        return to_response(errors.to_reply(error, _request_id(), answerer.headers))
 
     @app.errorhandler(ServiceError)
     def refused(error: ServiceError) -> Response:
@@ -92,8 +92,8 @@ def _add_headers(app: Flask, answerer: Answerer, settings: Settings) -> None:
     def add(response: Response) -> Response:
         if "X-Request-Id" not in response.headers:
             response.headers["X-Request-Id"] = _request_id()
-        if answerer.digest is not None and "X-Model-Digest" not in response.headers:
-            response.headers["X-Model-Digest"] = answerer.digest
+        for name, value in answerer.headers:
+            response.headers[name] = value
         origin = request.headers.get("Origin")
         if settings.cors_origins and (origin or request.method != "POST"):
             response.headers.add("Vary", "Origin")

@@ -5,11 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from model.errors import BundleError, KeyFileError
+from model.signing import PublicKeys, load_keys
+from model.store import is_address, parse
+
+DEFAULT_CACHE = Path(tempfile.gettempdir()) / f"rookery-{os.getuid()}"
 PREFIX = "ROOKERY_"
 
 # Kubernetes injects these for a service called rookery
@@ -68,6 +74,17 @@ def _host(text: str) -> str:
     return text
 
 
+def _keys(text: str) -> PublicKeys:
+    """Parse public keys: PEM text, or the file that holds it."""
+    try:
+        raw = text.encode() if text.lstrip().startswith("-----BEGIN") else Path(text).read_bytes()
+        return load_keys(raw)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    except KeyFileError as error:
+        raise ValueError(error.reason) from error
+
+
 def _origins(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list of web origins."""
     origins = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -82,9 +99,32 @@ class Settings:
     """Everything that can be set from outside."""
 
     port: int = _setting("PORT", 8080, _integer(1, 65535), "TCP port to listen on")
-    model_uri: Path = _setting("MODEL_URI", Path("bundle"), Path, "bundle folder, read in place")
+    model_uri: str = _setting(
+        "MODEL_URI", "bundle", str, "bundle folder, read in place, or `gs://bucket/prefix/<digest>/`"
+    )
     model_digest: str | None = _setting(
         "MODEL_DIGEST", None, _digest, "digest the bundle must have; anything else is refused"
+    )
+    fallback_uri: str = _setting(
+        "MODEL_FALLBACK_URI", "", str, "bundle that may stand in if the pinned one cannot be served"
+    )
+    fallback_digest: str | None = _setting("MODEL_FALLBACK_DIGEST", None, _digest, "digest the fallback must have")
+    min_serial: int = _setting("MODEL_MIN_SERIAL", 0, _integer(0, 10**9), "bundles with a lower serial are refused")
+    public_keys: PublicKeys | None = _setting(
+        "MODEL_PUBLIC_KEY", None, _keys, "PEM public key, or a file of them; with it every bundle must be signed"
+    )
+    cache_dir: Path = _setting(
+        "MODEL_CACHE_DIR", DEFAULT_CACHE, Path, "folder for downloaded bundles and the last known good one"
+    )
+    allow_fallback: bool = _setting("ALLOW_FALLBACK", True, _boolean, "whether another bundle may stand in at all")
+    baked_bundle: Path = _setting(
+        "ROOKERY_BAKED_BUNDLE",
+        Path("bundle"),
+        Path,
+        "bundle folder in the image: used if it is the pinned one, else last",
+    )
+    load_seconds: int = _setting(
+        "ROOKERY_LOAD_SECONDS", 8, _integer(1, 300), "seconds in which a bundle must have arrived from the bucket"
     )
     engine: str | None = _setting(
         "ENGINE", None, _choice("onnx", "xgboost"), "engine to serve with instead of the bundle's own choice"
@@ -130,7 +170,24 @@ class Settings:
                     values[declared.name] = declared.metadata["parse"](text)
                 except ValueError as error:
                     raise SettingError(f"{name}={text[:40]!r} {error}") from error
-        return cls(**values)
+        settings = cls(**values)
+        settings._refuse_unpinned("MODEL_URI", settings.model_uri, "MODEL_DIGEST", settings.model_digest)
+        settings._refuse_unpinned(
+            "MODEL_FALLBACK_URI", settings.fallback_uri, "MODEL_FALLBACK_DIGEST", settings.fallback_digest
+        )
+        return settings
+
+    def _refuse_unpinned(self, name: str, uri: str, digest_name: str, digest: str | None) -> None:
+        """Refuse a bucket address without a pin and without a key: whoever can write there would choose the answers."""
+        if not is_address(uri):
+            return
+        try:
+            named = parse(uri).digest
+        except BundleError as error:
+            raise SettingError(f"{name}: {error.reason}") from error
+        if digest is None and self.public_keys is None:
+            line = f"{digest_name}={named or 'sha256:<64 hex>'}"
+            raise SettingError(f"{name} is in a bucket, but neither pinned nor signed; add {line} or MODEL_PUBLIC_KEY")
 
 
 def settings_table() -> str:

@@ -148,13 +148,13 @@ class OtherHttpError(ServiceError):
         self.title = title  # type: ignore[misc]
 
 
-def to_reply(error: BaseException, request_id: str, digest: str | None) -> Reply:
+def to_reply(error: BaseException, request_id: str, model_headers: Headers) -> Reply:
     """Turn an exception into a problem document.
 
     Args:
         error: a ServiceError says what to tell the caller; anything else is our fault and tells nothing.
         request_id: goes into the body and the header.
-        digest: of the model in use, None if there is none.
+        model_headers: that name the model in use, empty if there is none.
     """
     refusal = error if isinstance(error, ServiceError) else internal_error()
     body = {**document(refusal), "request_id": request_id}
@@ -163,9 +163,7 @@ def to_reply(error: BaseException, request_id: str, digest: str | None) -> Reply
         # long texts of the manifest: fewer problems are named, `detail` still says how many there are
         del body["errors"][-1]
         payload = orjson.dumps(body)
-    headers: Headers = (("Content-Type", PROBLEM), ("X-Request-Id", request_id))
-    if digest is not None:
-        headers += (("X-Model-Digest", digest),)
+    headers: Headers = (("Content-Type", PROBLEM), ("X-Request-Id", request_id), *model_headers)
     return Reply(refusal.status, headers + refusal.headers, payload)
 
 

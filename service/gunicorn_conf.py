@@ -49,6 +49,13 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn call
         ASGIProtocol._h1c_protocol_class = partial(ASGIProtocol._h1c_protocol_class, limit_remaining=limit_bytes)
 
 
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see post_fork
+    """Note that the worker ends in good order: one that ends otherwise counts against its bundle."""
+    from service.loader import Loader
+
+    Loader(_settings).end()
+
+
 loglevel = _settings.log_level
 accesslog = None
 errorlog = "-"

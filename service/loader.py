@@ -1,30 +1,70 @@
-"""From a bundle folder to a predictor that has proven itself, or a reason why not."""
+"""From addresses to a predictor that has proven itself, or a reason why not: the pinned bundle, then its fallbacks."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
+from model import manifest as manifests
 from model import predictor, verify
+from model.cache import Cache
 from model.errors import BundleError
 from model.predictor import EngineName, Predictor
+from model.signing import PublicKeys
+from model.store import Bucket, Deadline, is_address, parse
+from model.verify import Remote, VerifiedBundle
 from service.config import Settings
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One bundle that was tried.
+
+    Attributes:
+        origin: `pinned`, `last_known_good`, `fallback` or `baked_in`.
+        uri: where it was looked for.
+        digest: the digest asked for, None if any.
+        code: why it is not served, None if it is.
+        reason: the same for people.
+    """
+
+    origin: str
+    uri: str
+    digest: str | None
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Ready:
-    """A verified, loaded and proven model."""
+    """A verified, loaded and proven model.
+
+    Attributes:
+        predictor: answers.
+        attempts: every bundle tried; the last one serves.
+        phases: seconds of fetch, verify (hashes, signature, structure), load and golden rows.
+    """
 
     predictor: Predictor
+    attempts: tuple[Attempt, ...] = ()
+    phases: dict[str, float] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """The digest of the bundle in use."""
         return self.predictor.bundle.digest
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether another bundle than the pinned one serves."""
+        return len(self.attempts) > 1
 
 
 @dataclass(frozen=True)
@@ -32,39 +72,196 @@ class NotReady:
     """Why there is no model.
 
     Attributes:
-        code: stable reason code, such as `hash_mismatch`.
+        code: stable reason code of the pinned bundle, such as `hash_mismatch`.
         reason: the same for people.
+        attempts: every bundle tried.
     """
 
     code: str
     reason: str
+    attempts: tuple[Attempt, ...] = ()
 
 
 State = Ready | NotReady
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle that may serve, in the order they are tried."""
+
+    origin: str
+    uri: str
+    digest: str | None
+
+
+class Loader:
+    """Tries the pinned bundle, then what may stand in for it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_bucket: Callable[[str], Bucket] = lambda uri: Bucket(parse(uri)),
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            settings: addresses, pins, limits.
+            open_bucket: opens a `gs://` address; made when the first one is needed, never before Gunicorn forks.
+            wall_clock: seconds since the epoch, for the expiry.
+        """
+        self._settings, self._open_bucket, self._wall_clock = settings, open_bucket, wall_clock
+        self._cache = Cache(settings.cache_dir, wall_clock)
+        self._keys: PublicKeys | None = settings.public_keys
+        self._contract: str | None = None
+        self._phases: dict[str, float] = {}
+
+    def load(self) -> State:
+        """Return the first bundle that is verified, loaded and proven. Never raises."""
+        deadline = Deadline(self._settings.load_seconds)
+        attempts: list[Attempt] = []
+        self._cache.count_crashes()
+        for candidate in self._candidates():
+            try:
+                ready = self._try(candidate, deadline)
+            except BundleError as error:
+                code, reason = error.code, error.reason
+            except Exception:  # the last resort: whatever happens, the process must be able to say that it is not ready
+                log.exception("model.failed", extra={"origin": candidate.origin, "uri": candidate.uri})
+                code, reason = "load_failed", "the bundle could not be loaded; the log has the cause"
+            else:
+                attempts.append(Attempt(candidate.origin, candidate.uri, candidate.digest))
+                return self._succeed(ready, attempts)
+            log.error(
+                "model.refused",
+                extra={"origin": candidate.origin, "uri": candidate.uri, "code": code, "reason": reason},
+            )
+            attempts.append(Attempt(candidate.origin, candidate.uri, candidate.digest, code, reason))
+        return NotReady(attempts[0].code or "", attempts[0].reason or "", tuple(attempts))
+
+    def end(self) -> None:
+        """Note that the process ends in good order, so that it does not count as a crash."""
+        self._cache.end()
+
+    def _candidates(self) -> list[Candidate]:
+        """Return the bundles that may serve, in order."""
+        s = self._settings
+        found = [Candidate("pinned", s.model_uri, s.model_digest)]
+        if s.allow_fallback:
+            good = self._cache.last_known_good
+            if good is not None:
+                found.append(Candidate("last_known_good", str(self._cache.find(good)), good))
+            if s.fallback_uri:
+                found.append(Candidate("fallback", s.fallback_uri, s.fallback_digest))
+            if s.baked_bundle.is_dir():
+                found.append(Candidate("baked_in", str(s.baked_bundle), None))
+        return found
+
+    def _try(self, candidate: Candidate, deadline: Deadline) -> Predictor:
+        """Fetch, verify, judge, load and prove one bundle."""
+        if candidate.digest is not None and self._cache.is_quarantined(candidate.digest):
+            raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
+        start = time.perf_counter()
+        bundle = self._read(candidate, deadline)
+        self._phases["fetch_and_verify"] = time.perf_counter() - start
+        self._judge(candidate, bundle)
+        self._cache.begin(bundle.digest)
+        engine = cast("EngineName | None", self._settings.engine)
+        found = predictor.load(bundle, engine if candidate.origin == "pinned" else None)
+        self._phases.update(found.load_seconds)
+        return found
+
+    def _read(self, candidate: Candidate, deadline: Deadline) -> VerifiedBundle:
+        """Return a bundle's verified bytes: from disk if they are there, from the bucket else."""
+        if not is_address(candidate.uri):
+            return verify.read(Path(candidate.uri), candidate.digest, self._keys)
+        digest = candidate.digest or parse(candidate.uri).digest
+        if digest is None:
+            return verify.read(Remote(self._open_bucket(candidate.uri), deadline), None, self._keys)
+        baked = self._read_copy(self._settings.baked_bundle, digest)
+        if baked is not None:
+            return baked
+        with self._cache.lock(digest, deadline):
+            kept = self._read_copy(self._cache.find(digest), digest)
+            if kept is not None:
+                return kept
+            bundle = verify.read(Remote(self._open_bucket(candidate.uri), deadline), digest, self._keys)
+            self._keep(bundle)
+        return bundle
+
+    def _read_copy(self, folder: Path | None, digest: str) -> VerifiedBundle | None:
+        """Return a copy on disk if it is whole and the one asked for."""
+        if folder is None or not folder.is_dir():
+            return None
+        try:
+            return verify.read(folder, digest, self._keys)
+        except BundleError as error:
+            if error.code != "digest_mismatch" or folder != self._settings.baked_bundle:
+                log.warning("model.copy_refused", extra={"uri": str(folder), "code": error.code})
+            return None
+
+    def _keep(self, bundle: VerifiedBundle) -> None:
+        """Keep a downloaded bundle on disk; a full or read-only disk only costs the next download."""
+        try:
+            self._cache.drop(bundle.digest)
+            self._cache.keep(bundle)
+        except (OSError, BundleError) as error:
+            log.warning("model.not_kept", extra={"cache": str(self._settings.cache_dir), "reason": str(error)})
+
+    def _judge(self, candidate: Candidate, bundle: VerifiedBundle) -> None:
+        """Refuse a bundle that is too old, expired, set aside, or not the same contract as the pinned one."""
+        manifest, contract = bundle.manifest, manifests.contract(bundle.manifest)
+        if candidate.origin == "pinned" and self._contract is None:
+            self._contract = contract
+        if manifest.serial < self._settings.min_serial:
+            reason = f"serial {manifest.serial} is below MODEL_MIN_SERIAL {self._settings.min_serial}"
+            raise BundleError("serial_too_low", reason)
+        if manifest.expires is not None and self._is_past(manifest.expires):
+            raise BundleError("expired", f"the bundle expired at {manifest.expires}; publish a newer one")
+        if self._cache.is_quarantined(bundle.digest):
+            raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
+        if candidate.origin == "pinned":
+            return
+        if self._contract is None and candidate.origin == "fallback":
+            # the pinned manifest cannot be read; the operator named this one as its stand-in
+            self._contract = contract
+        if contract != self._contract:
+            raise BundleError("other_contract", f"{manifest.name} {manifest.version} takes or answers something else")
+
+    def _is_past(self, expires: str) -> bool:
+        """Whether a moment (ISO 8601, UTC if it says nothing) is over; one that cannot be read is."""
+        try:
+            moment = datetime.fromisoformat(expires)
+        except ValueError:
+            return True
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.timestamp() <= self._wall_clock()
+
+    def _succeed(self, found: Predictor, attempts: list[Attempt]) -> Ready:
+        """Remember a good bundle and say how it went."""
+        ready = Ready(found, tuple(attempts), dict(self._phases))
+        if self._cache.find(ready.digest) is not None:
+            try:
+                self._cache.remember(ready.digest)
+            except (OSError, BundleError) as error:
+                log.warning("model.not_remembered", extra={"reason": str(error)})
+        manifest = found.manifest
+        phases = {f"{name}_seconds": round(seconds, 4) for name, seconds in ready.phases.items()}
+        extra = {
+            "model": manifest.name,
+            "version": manifest.version,
+            "digest": ready.digest,
+            "engine": found.engine.name,
+            "origin": attempts[-1].origin,
+            **phases,
+        }
+        if ready.is_fallback:
+            log.warning("model.fallback_in_use", extra={**extra, "pinned_code": attempts[0].code})
+        else:
+            log.info("model.loaded", extra=extra)
+        return ready
+
+
 def load(settings: Settings) -> State:
-    """Verify → load → golden rows. Never raises: a service without a model still says why."""
-    start = time.perf_counter()
-    try:
-        bundle = verify.read(settings.model_uri, settings.model_digest)
-        verified = time.perf_counter()
-        ready = Ready(predictor.load(bundle, cast("EngineName | None", settings.engine)))
-    except BundleError as error:
-        log.error("model.refused", extra={"code": error.code, "reason": error.reason, "uri": str(settings.model_uri)})
-        return NotReady(error.code, error.reason)
-    except Exception:  # the last resort: whatever happens here, the process must be able to say that it is not ready
-        log.exception("model.failed", extra={"uri": str(settings.model_uri)})
-        return NotReady("load_failed", "the bundle could not be loaded; the log has the cause")
-    log.info(
-        "model.loaded",
-        extra={
-            "model": bundle.manifest.name,
-            "version": bundle.manifest.version,
-            "digest": bundle.digest,
-            "engine": ready.predictor.engine.name,
-            "verify_seconds": round(verified - start, 4),
-            "load_and_golden_seconds": round(time.perf_counter() - verified, 4),
-        },
-    )
-    return ready
+    """Load with the default parts, see `Loader.load`."""
+    return Loader(settings).load()

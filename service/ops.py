@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask import Blueprint, Response
 from model.manifest import Manifest
 from service.answer import Answerer
 from service.config import Settings
+from service.loader import Attempt
 from service.reply import JSON
 
 LIBRARIES = ("flask", "gunicorn", "marshmallow", "numpy", "onnxruntime", "orjson", "xgboost", "xgboost-cpu")
@@ -32,7 +34,9 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
                 **card(predictor.manifest),
                 "digest": ready.digest,
                 "engine": predictor.engine.name,
-                "fallback": False,
+                "fallback": ready.is_fallback,
+                "attempts": [vars_of(attempt) for attempt in ready.attempts],
+                "load_seconds": ready.phases,
                 "contributions": predictor.no_contributions_reason or "available",
             }
         )
@@ -60,6 +64,11 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
         )
 
     return routes
+
+
+def vars_of(attempt: Attempt) -> dict[str, str]:
+    """Return what is known about one bundle that was tried."""
+    return {name: value for name, value in asdict(attempt).items() if value is not None}
 
 
 def card(manifest: Manifest) -> dict[str, Any]:

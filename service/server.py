@@ -77,7 +77,7 @@ class Bridge:
         body = await self._receive_body(environ, receive)
         if isinstance(body, ServiceError):
             request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            await send_and_close(to_reply(body, request_id, self._answerer.digest), send)
+            await send_and_close(to_reply(body, request_id, self._answerer.headers), send)
             return
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))

@@ -1,0 +1,192 @@
+"""Bundles on local disk: downloaded once, the last good one remembered, one that keeps crashing set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.bundle import MANIFEST, bare, replace, write_folder
+from model.errors import BundleError
+from model.signing import SIGNATURE
+from model.store import Deadline
+from model.verify import VerifiedBundle
+
+LAST_KNOWN_GOOD = "last-known-good"
+CRASHES, CRASH_WINDOW_SECONDS = 3, 60.0
+HEX = re.compile(r"[0-9a-f]{64}")
+
+WallClock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A note on disk about one process and the bundle it served."""
+
+    file: Path
+    pid: int
+    digest: str
+
+
+class Cache:
+    """A folder that belongs to this service: `bundles/<hex>/`, `last-known-good`, `running/`."""
+
+    def __init__(self, root: Path, wall_clock: WallClock = time.time) -> None:
+        """Name the folder; it is made when something is kept.
+
+        Args:
+            root: MODEL_CACHE_DIR.
+            wall_clock: seconds since the epoch.
+        """
+        self._root, self._wall_clock = root, wall_clock
+
+    def find(self, digest: str) -> Path | None:
+        """Return the folder of a bundle that was kept, or None; it is verified again before it is used."""
+        folder = self._root / "bundles" / bare(digest)
+        return folder if (folder / MANIFEST).is_file() else None
+
+    def keep(self, bundle: VerifiedBundle) -> None:
+        """Write a bundle, whole or not at all.
+
+        Raises:
+            OSError: the disk is full or read-only; nothing is left behind.
+        """
+        home = self._root / "bundles"
+        self._make(home)
+        files = {**bundle.files, MANIFEST: bundle.raw_manifest}
+        if bundle.raw_signature is not None:
+            files[SIGNATURE] = bundle.raw_signature
+        if not (home / bare(bundle.digest)).exists():
+            write_folder(home, home / bare(bundle.digest), files)
+
+    def drop(self, digest: str) -> None:
+        """Take a damaged copy out of the way, so that it is downloaded again."""
+        folder = self._root / "bundles" / bare(digest)
+        with contextlib.suppress(OSError):
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+
+    @property
+    def last_known_good(self) -> str | None:
+        """The digest of the bundle that was last proven here and is still on disk, or None."""
+        try:
+            digest = (self._root / LAST_KNOWN_GOOD).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return f"sha256:{digest}" if HEX.fullmatch(digest) and self.find(digest) else None
+
+    def remember(self, digest: str) -> None:
+        """Make a bundle the last known good one; only the latest two bundles stay on disk.
+
+        Raises:
+            OSError: the disk is full or read-only; the former one is kept.
+        """
+        former = self.last_known_good
+        replace(self._root / LAST_KNOWN_GOOD, (bare(digest) + "\n").encode())
+        for folder in (self._root / "bundles").iterdir():
+            if HEX.fullmatch(folder.name) and folder.name not in (bare(digest), bare(former or "")):
+                self.drop(folder.name)
+
+    @contextlib.contextmanager
+    def lock(self, digest: str, deadline: Deadline) -> Iterator[None]:
+        """Let one process at a time download a bundle; the others wait and then find it here.
+
+        Where no lock can be taken (a read-only disk), everybody downloads for himself.
+
+        Raises:
+            BundleError: `fetch_timeout` if the other one takes too long.
+        """
+        try:
+            self._make(self._root)
+            descriptor = os.open(
+                self._root / f".lock-{bare(digest)[:16]}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError:
+            yield
+            return
+        try:
+            while not _try_lock(descriptor):
+                if deadline.remaining() <= 0:
+                    raise deadline.error()
+                threading.Event().wait(min(0.02, deadline.remaining()))
+            yield
+        finally:
+            os.close(descriptor)
+
+    def begin(self, digest: str) -> None:
+        """Note that this process serves a bundle, so that a sudden end can be seen by the next one."""
+        with contextlib.suppress(OSError):
+            home = self._root / "running"
+            self._make(home)
+            (home / f"{os.getpid()}-{bare(digest)}").touch()
+
+    def end(self) -> None:
+        """Note that this process ends in good order."""
+        for mark in self._marks("running"):
+            if mark.pid == os.getpid():
+                mark.file.unlink(missing_ok=True)
+
+    def count_crashes(self) -> None:
+        """Note processes that ended suddenly since the last start, and quarantine a bundle that keeps ending them."""
+        with contextlib.suppress(OSError):
+            crashed = self._root / "crashed"
+            for mark in self._marks("running"):
+                if not _is_alive(mark.pid):
+                    self._make(crashed)
+                    mark.file.rename(crashed / f"{int(self._wall_clock() * 1e9)}-{mark.digest}")
+            now_ns = self._wall_clock() * 1e9
+            marks = [mark for mark in self._marks("crashed") if now_ns - mark.pid <= CRASH_WINDOW_SECONDS * 1e9]
+            for digest, count in Counter(mark.digest for mark in marks).items():
+                if count >= CRASHES:
+                    self._make(self._root / "quarantine")
+                    (self._root / "quarantine" / digest).touch()
+
+    def is_quarantined(self, digest: str) -> bool:
+        """Whether processes that served a bundle ended suddenly three times within 60 seconds."""
+        return (self._root / "quarantine" / bare(digest)).exists()
+
+    def _marks(self, folder: str) -> list[_Mark]:
+        """Return what was noted in a folder; the first number is a process id, or nanoseconds for crashes."""
+        try:
+            files = list((self._root / folder).iterdir())
+        except OSError:
+            return []
+        split = [(file, *file.name.partition("-")[::2]) for file in files]
+        return [
+            _Mark(file, int(pid), digest) for file, pid, digest in split if pid.isdecimal() and HEX.fullmatch(digest)
+        ]
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder that only this user can write to, and refuse one that belongs to somebody else."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = self._root.stat().st_uid
+        if owner != os.getuid():
+            raise BundleError("cache_not_ours", f"{self._root} belongs to user {owner}; set MODEL_CACHE_DIR")
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take a lock if it is free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process with this id runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,37 @@
+"""Looks at model files before a native loader does: a signed file may still be broken or hostile (decision 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from model import inspect_onnx, inspect_xgboost
+from model.errors import BundleError
+from model.inspect_trees import StructureInvalid
+from model.manifest import Manifest
+
+# some ten times the largest forest that one core can serve in time
+MAX_BYTES = 128 << 20
+
+_CHECKS: dict[str, Callable[[bytes, Manifest], None]] = {
+    "model.json": inspect_xgboost.check,
+    "model.onnx": inspect_onnx.check,
+}
+
+
+def check(files: Mapping[str, bytes], manifest: Manifest) -> None:
+    """Refuse every model file that is not built as training builds it; what it answers is for the golden rows.
+
+    Args:
+        files: name → bytes, exactly the files the manifest names, digests and signature already right.
+        manifest: says how many columns and classes the model must have.
+
+    Raises:
+        BundleError: `structure_invalid`, naming the file and the place in it.
+    """
+    for name, payload in sorted(files.items()):
+        try:
+            if len(payload) > MAX_BYTES:
+                raise StructureInvalid(f"it has {len(payload)} bytes, more than {MAX_BYTES}")
+            _CHECKS[name](payload, manifest)
+        except StructureInvalid as error:
+            raise BundleError("structure_invalid", f"{name}: {error}") from error

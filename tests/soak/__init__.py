@@ -1,0 +1,1 @@
+"""What takes long: run by hand or by `make soak`."""
