@@ -73,7 +73,7 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
     except (OSError, ValueError, TypeError) as error:
         raise KeyFileError(f"{private_key} cannot be used: {str(error)[:200]}") from error
     hashing, openssf = _tool()
-    ignored = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
+    ignored = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / SIGNATURE
         config = openssf.Config().use_elliptic_key_signer(private_key=private_key, password=password)
