@@ -63,7 +63,7 @@ class Answerer:
             self.digest = state.digest
             self.headers = (("X-Model-Digest", state.digest),)
             if state.is_fallback:
-                self.headers += (("X-Model-Fallback", state.attempts[-1].origin),)
+                self.headers += (("X-Model-Fallback", state.origin),)
             self._predictor = state.predictor
             self._limits = Limits.of(manifest.features, settings.max_instances)
             self._judge = Judge(state.predictor, settings.max_instances)

@@ -8,29 +8,32 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, loader, logs, ops, pages, routes
+from service import errors, logs, ops, pages, routes, startup
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.routes import to_response
 from service.server import Bridge, ShortDoor
+from service.startup import Startup
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, answerer: Answerer | None = None) -> Flask:
+def create_app(settings: Settings, answerer: Answerer | None = None, clock: Startup | None = None) -> Flask:
     """Return the Flask application with both doors.
 
     Args:
         settings: from `Settings.from_env`.
         answerer: one that is already loaded; None loads the bundle of the settings.
+        clock: of the cold start, for its metrics.
     """
-    answerer = answerer or Answerer(loader.load(settings), settings)
+    answerer = answerer or Answerer(startup.finish(settings), settings)
+    clock = clock or Startup(answerer.state)
     app = Flask(__name__, static_folder=None)
     # a path is one route or none: no redirects
     app.url_map.merge_slashes = False
     app.register_blueprint(routes.blueprint(answerer))
-    app.register_blueprint(ops.blueprint(answerer, settings))
+    app.register_blueprint(ops.blueprint(answerer, settings, clock))
     app.register_blueprint(pages.blueprint(answerer, settings))
     _handle_errors(app, answerer)
     _add_headers(app, answerer, settings)
@@ -43,8 +46,11 @@ def asgi() -> Bridge:
     """Return what Gunicorn's event loop calls, from the settings in the environment."""
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
-    answerer = Answerer(loader.load(settings), settings)
-    return Bridge(create_app(settings, answerer), answerer, settings.max_body_bytes)
+    state = startup.finish(settings)
+    answerer = Answerer(state, settings)
+    clock = Startup(state)
+    app = create_app(settings, answerer, clock)
+    return Bridge(app, answerer, settings.max_body_bytes, clock.listening)
 
 
 def _handle_errors(app: Flask, answerer: Answerer) -> None:

@@ -22,7 +22,7 @@ workers = _settings.workers
 # Gunicorn's own event loop: slow clients cannot hold it up (decision 0006)
 worker_class = "asgi"
 asgi_loop = "auto"
-asgi_lifespan = "off"
+asgi_lifespan = "on"
 worker_connections = 1_000
 
 # Cloud Run kills ten seconds after SIGTERM
@@ -38,11 +38,16 @@ control_socket_disable = True
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
-    """Let the C parser hold a whole body while the connection is still busy with the request before.
+    """Begin to load the model, and let the C parser hold a whole body while its connection is still busy.
 
-    It keeps 64 KiB and closes the connection on more, so that a large body after a small one was lost unanswered.
+    The parser keeps 64 KiB and closes the connection on more, so that a large body after a small one was lost unanswered.
     """
     from gunicorn.asgi.protocol import ASGIProtocol
+
+    from service import logs, startup
+
+    logs.set_up(_settings.log_level)
+    startup.begin(_settings)
 
     if ASGIProtocol._check_h1c_protocol_available():
         limit_bytes = _settings.max_body_bytes + (128 << 10)

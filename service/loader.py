@@ -49,7 +49,7 @@ class Ready:
     Attributes:
         predictor: answers.
         attempts: every bundle tried; the last one serves.
-        phases: seconds of fetch, verify (hashes, signature, structure), load and golden rows.
+        phases: seconds of fetch (and hash), verify (signature, structure), load and golden rows.
     """
 
     predictor: Predictor
@@ -60,6 +60,11 @@ class Ready:
     def digest(self) -> str:
         """The digest of the bundle in use."""
         return self.predictor.bundle.digest
+
+    @property
+    def origin(self) -> str:
+        """Which kind of bundle serves: `pinned` or one of the fallbacks."""
+        return self.attempts[-1].origin if self.attempts else "pinned"
 
     @property
     def is_fallback(self) -> bool:
@@ -163,7 +168,8 @@ class Loader:
             raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
         start = time.perf_counter()
         bundle = self._read(candidate, deadline)
-        self._phases["fetch_and_verify"] = time.perf_counter() - start
+        verify_seconds = bundle.seconds["verify"]
+        self._phases = {"fetch": time.perf_counter() - start - verify_seconds, "verify": verify_seconds}
         self._judge(candidate, bundle)
         self._cache.begin(bundle.digest)
         engine = cast("EngineName | None", self._settings.engine)
@@ -260,8 +266,3 @@ class Loader:
         else:
             log.info("model.loaded", extra=extra)
         return ready
-
-
-def load(settings: Settings) -> State:
-    """Load with the default parts, see `Loader.load`."""
-    return Loader(settings).load()

@@ -12,15 +12,17 @@ import orjson
 from flask import Blueprint, Response
 
 from model.manifest import Manifest
+from service import metrics
 from service.answer import Answerer
 from service.config import Settings
 from service.loader import Attempt
 from service.reply import JSON
+from service.startup import Startup
 
 LIBRARIES = ("flask", "gunicorn", "marshmallow", "numpy", "onnxruntime", "orjson", "xgboost", "xgboost-cpu")
 
 
-def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
+def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Blueprint:
     """Return the routes for operators."""
     routes = Blueprint("ops", __name__)
 
@@ -50,6 +52,11 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
     def ready() -> Response:
         """Answer 200 once the model is verified, loaded and proven."""
         return as_json({"status": "ready", "digest": answerer.require_model().digest})
+
+    @routes.get("/metrics")
+    def show_metrics() -> Response:
+        """Show what Prometheus scrapes."""
+        return Response(metrics.exposition(answerer.state, clock.phases), 200, content_type=metrics.CONTENT_TYPE)
 
     @routes.get("/version")
     def show_version() -> Response:

@@ -64,13 +64,29 @@ class Bridge:
     loop; large bodies and explanations in one worker thread.
     """
 
-    def __init__(self, wsgi: WSGIApplication, answerer: Answerer, max_body_bytes: int) -> None:
-        """Stand before a WSGI application; bodies over `max_body_bytes` are refused unread."""
+    def __init__(
+        self,
+        wsgi: WSGIApplication,
+        answerer: Answerer,
+        max_body_bytes: int,
+        listening: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Stand before a WSGI application.
+
+        Args:
+            wsgi: what answers.
+            answerer: names the model in refusals of the bridge itself.
+            max_body_bytes: larger bodies are refused unread.
+            listening: called once, when the server takes connections.
+        """
         self._wsgi, self._answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
+        self._listening = listening
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
         if scope["type"] != "http":
             return
         environ = to_environ(scope)
@@ -89,6 +105,15 @@ class Bridge:
             status, headers, payload = call_wsgi(self._wsgi, environ)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+            asyncio.get_running_loop().call_soon(self._listening)
 
     async def _receive_body(self, environ: dict[str, Any], receive: Receive) -> bytes | ServiceError:
         """Collect the body, or say why it was not read to its end."""

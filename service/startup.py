@@ -1,0 +1,78 @@
+"""The way from a new process to the first answer: loads beside the imports, and tells how long each phase took."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from service.config import Settings
+from service.loader import Loader, Ready, State
+
+log = logging.getLogger(__name__)
+
+PHASES = ("imports", "fetch", "verify", "load", "golden", "listen", "total")
+
+_under_way: Future[State] | None = None
+
+
+def begin(settings: Settings) -> None:
+    """Load the model in a thread, while the rest of the program is still being imported; called after the fork."""
+    global _under_way
+    _under_way = Future()
+    threading.Thread(target=_load, args=(settings, _under_way), name="load", daemon=True).start()
+
+
+def finish(settings: Settings) -> State:
+    """Return what `begin` loaded, waiting for it; without `begin`, load now."""
+    if _under_way is None:
+        return Loader(settings).load()
+    return _under_way.result()
+
+
+def _load(settings: Settings, future: Future[State]) -> None:
+    """Load, which never raises."""
+    future.set_result(Loader(settings).load())
+
+
+class Startup:
+    """The clock of one cold start."""
+
+    def __init__(self, state: State, clock: Callable[[], float] = time.time) -> None:
+        """Note that everything is imported and the model is loaded, or is not.
+
+        Args:
+            state: with the seconds of its own phases.
+            clock: seconds since the epoch, as process start times are told.
+        """
+        self._clock, self._started = clock, process_start()
+        self._built = clock()
+        loaded = state.phases if isinstance(state, Ready) else {}
+        # loading runs beside the imports: what is left of the time is what the imports took alone
+        imports = max(0.0, self._built - self._started - sum(loaded.values()))
+        self.phases = {"imports": imports, **loaded}
+
+    def listening(self) -> None:
+        """Note that connections are answered, and write the one line that tells it all."""
+        now = self._clock()
+        self.phases |= {"listen": now - self._built, "total": now - self._started}
+        log.info("service.started", extra={f"{name}_seconds": round(self.phases.get(name, 0.0), 4) for name in PHASES})
+
+
+def process_start() -> float:
+    """Return when Gunicorn was started, in seconds since the epoch: the parent of a worker, else this process."""
+    try:
+        parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+        pid = os.getppid() if b"gunicorn" in parent else os.getpid()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = next(
+            int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
+        )
+        return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        # not Linux: the clock begins here
+        return time.time()
