@@ -40,7 +40,7 @@ control_socket_disable = True
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
     """Begin to load the model, and let the C parser hold a whole body while its connection is still busy.
 
-    The parser keeps 64 KiB and closes the connection on more, so that a large body after a small one was lost unanswered.
+    The parser keeps 64 KiB and closes the connection on more: a large body after a small one was lost unanswered.
     """
     from gunicorn.asgi.protocol import ASGIProtocol
 
