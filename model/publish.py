@@ -122,8 +122,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _upload(given: argparse.Namespace) -> int:
     """Upload and print what to pin."""
-    address, digest = upload(resolve(given.bundle), parse(given.to), quiet=not sys.stderr.isatty())
-    print(f"MODEL_URI={address}\nMODEL_DIGEST={digest}")
+    folder = resolve(given.bundle)
+    address, digest = upload(folder, parse(given.to), quiet=not sys.stderr.isatty())
+    contract = manifests.contract(verify.read(folder, digest).manifest)
+    print(f"MODEL_URI={address}\nMODEL_DIGEST={digest}\nROOKERY_MODEL_CONTRACT={contract}")
     return 0
 
 

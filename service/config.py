@@ -110,6 +110,9 @@ class Settings:
     )
     fallback_digest: str | None = _setting("MODEL_FALLBACK_DIGEST", None, _digest, "digest the fallback must have")
     min_serial: int = _setting("MODEL_MIN_SERIAL", 0, _integer(0, 10**9), "bundles with a lower serial are refused")
+    model_contract: str | None = _setting(
+        "ROOKERY_MODEL_CONTRACT", None, _digest, "what the pinned bundle takes and answers, for when it cannot be read"
+    )
     public_keys: PublicKeys | None = _setting(
         "MODEL_PUBLIC_KEY", None, _keys, "PEM public key, or a file of them; with it every bundle must be signed"
     )

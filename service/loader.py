@@ -14,6 +14,7 @@ from model import manifest as manifests
 from model import predictor, verify
 from model.cache import Cache
 from model.errors import BundleError
+from model.manifest import Manifest
 from model.predictor import EngineName, Predictor
 from model.signing import PublicKeys
 from model.store import Bucket, Deadline, is_address, parse
@@ -118,7 +119,7 @@ class Loader:
         self._settings, self._open_bucket, self._wall_clock = settings, open_bucket, wall_clock
         self._cache = Cache(settings.cache_dir, wall_clock)
         self._keys: PublicKeys | None = settings.public_keys
-        self._contract: str | None = None
+        self._contract: str | None = settings.model_contract
         self._phases: dict[str, float] = {}
 
     def load(self) -> State:
@@ -158,7 +159,7 @@ class Loader:
                 found.append(Candidate("last_known_good", str(self._cache.find(good)), good))
             if s.fallback_uri:
                 found.append(Candidate("fallback", s.fallback_uri, s.fallback_digest))
-            if s.baked_bundle.is_dir():
+            if s.baked_bundle.is_dir() and str(s.baked_bundle) != s.model_uri:
                 found.append(Candidate("baked_in", str(s.baked_bundle), None))
         return found
 
@@ -179,28 +180,35 @@ class Loader:
 
     def _read(self, candidate: Candidate, deadline: Deadline) -> VerifiedBundle:
         """Return a bundle's verified bytes: from disk if they are there, from the bucket else."""
+        learn = self._learn if candidate.origin == "pinned" else None
         if not is_address(candidate.uri):
-            return verify.read(Path(candidate.uri), candidate.digest, self._keys)
+            return verify.read(Path(candidate.uri), candidate.digest, self._keys, learn)
         digest = candidate.digest or parse(candidate.uri).digest
         if digest is None:
             return verify.read(Remote(self._open_bucket(candidate.uri), deadline), None, self._keys)
-        baked = self._read_copy(self._settings.baked_bundle, digest)
+        baked = self._read_copy(self._settings.baked_bundle, digest, learn)
         if baked is not None:
             return baked
         with self._cache.lock(digest, deadline):
-            kept = self._read_copy(self._cache.find(digest), digest)
+            kept = self._read_copy(self._cache.find(digest), digest, learn)
             if kept is not None:
                 return kept
-            bundle = verify.read(Remote(self._open_bucket(candidate.uri), deadline), digest, self._keys)
+            bundle = verify.read(Remote(self._open_bucket(candidate.uri), deadline), digest, self._keys, learn)
             self._keep(bundle)
         return bundle
 
-    def _read_copy(self, folder: Path | None, digest: str) -> VerifiedBundle | None:
+    def _learn(self, manifest: Manifest) -> None:
+        """Remember the contract of the pinned bundle: a stand-in can be compared even if the pinned files are bad."""
+        self._contract = manifests.contract(manifest)
+
+    def _read_copy(
+        self, folder: Path | None, digest: str, learn: Callable[[Manifest], None] | None
+    ) -> VerifiedBundle | None:
         """Return a copy on disk if it is whole and the one asked for."""
         if folder is None or not folder.is_dir():
             return None
         try:
-            return verify.read(folder, digest, self._keys)
+            return verify.read(folder, digest, self._keys, learn)
         except BundleError as error:
             if error.code != "digest_mismatch" or folder != self._settings.baked_bundle:
                 log.warning("model.copy_refused", extra={"uri": str(folder), "code": error.code})
@@ -226,11 +234,11 @@ class Loader:
             raise BundleError("expired", f"the bundle expired at {manifest.expires}; publish a newer one")
         if self._cache.is_quarantined(bundle.digest):
             raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
-        if candidate.origin == "pinned":
-            return
         if self._contract is None and candidate.origin == "fallback":
             # the pinned manifest cannot be read; the operator named this one as its stand-in
             self._contract = contract
+        if self._contract is None:
+            raise BundleError("contract_unknown", "the pinned manifest cannot be read; set ROOKERY_MODEL_CONTRACT")
         if contract != self._contract:
             raise BundleError("other_contract", f"{manifest.name} {manifest.version} takes or answers something else")
 
