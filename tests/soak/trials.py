@@ -53,13 +53,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Trial:
-    """One damaged file; `known` are the undamaged model's answers to `rows`."""
+    """One damaged file; `known` are the undamaged model's answers to `rows`; `brief` spares engines refused files."""
 
     subject: Subject
     edit: Edit
     seed: str
     rows: np.ndarray
     known: np.ndarray
+    brief: bool
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Tally:
         return not any(self.after[word] for word in (*FATAL, RAISED))
 
 
-def tally(subject: Subject, edit: Edit, seeds: Sequence[str]) -> Tally:
-    """Damage a file once for each seed, and load every version.
+def tally(subject: Subject, edit: Edit, seeds: Sequence[str], brief: bool = False) -> Tally:
+    """Damage a file once for each seed, and load every version; if brief, only those that the check accepts.
 
     The work is done by a fresh process: XGBoost's threads do not survive the fork of a process that has used it.
     """
@@ -115,13 +116,14 @@ def tally(subject: Subject, edit: Edit, seeds: Sequence[str]) -> Tally:
     rows = np.concatenate([_golden(subject.bundle), compiling.random_rows(features, 1000, 3)])
     known = _load(subject, subject.bundle.files).predict(rows)
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(_tally, subject, edit, seeds, rows, known).result()
+        return fresh.submit(
+            _tally, subject, [Trial(subject, edit, seed, rows, known, brief) for seed in seeds]
+        ).result()
 
 
-def _tally(subject: Subject, edit: Edit, seeds: Sequence[str], rows: np.ndarray, known: np.ndarray) -> Tally:
+def _tally(subject: Subject, trials: Sequence[Trial]) -> Tally:
     """Be the fresh process: every batch of trials forks it before it has loaded any model."""
     importlib.import_module("xgboost" if subject.engine == "xgboost" else "onnxruntime")
-    trials = [Trial(subject, edit, seed, rows, known) for seed in seeds]
     result, done = Tally(), 0
     while done < len(trials):
         ends = _batch(trials[done : done + BATCH])
@@ -165,9 +167,13 @@ def _run(shared: mmap.mmap, trials: Sequence[Trial]) -> None:
         payload = trial.edit(original, Random(trial.seed))
         before = _peak_bytes()
         signal.alarm(HANG_SECONDS)
-        shared[2 * index] = _WORDS.index(_check(trial.subject, payload))
+        verdict = _check(trial.subject, payload)
+        shared[2 * index] = _WORDS.index(verdict)
         signal.alarm(HANG_SECONDS)
-        outcome = UNCHANGED if payload == original else _outcome(trial, payload)
+        if payload == original:
+            outcome = UNCHANGED
+        else:
+            outcome = REFUSED if trial.brief and verdict != ACCEPTED else _outcome(trial, payload)
         shared[2 * index + 1] = _WORDS.index(MEMORY if _peak_bytes() > before + LARGE_BYTES else outcome)
     os._exit(0)
 
