@@ -69,10 +69,9 @@ def process_start() -> float:
         parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
         pid = os.getppid() if b"gunicorn" in parent else os.getpid()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(
-            int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
-        )
-        return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
+        # started so many ticks after the boot; /proc/stat tells the boot itself in whole seconds only
+        age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.time() - age_seconds
+    except (OSError, ValueError, IndexError, AttributeError):
         # not Linux: the clock begins here
         return time.time()
