@@ -53,6 +53,10 @@ publish: $(STAMP) ## Upload a bundle and print what to pin (TO=gs://bucket/prefi
 test: $(STAMP) ## Run all tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
 
+.PHONY: soak-integrity
+soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
+	$(BIN)/python -m tests.soak.integrity
+
 .PHONY: check
 check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
 

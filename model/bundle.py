@@ -18,6 +18,9 @@ from model.manifest import Manifest, Part
 MANIFEST = "manifest.json"
 CURRENT = "current"
 
+# how names of things under way begin
+UNFINISHED = ".writing-"
+
 
 @dataclass(frozen=True)
 class WrittenBundle:
@@ -92,7 +95,7 @@ def bare(digest: str) -> str:
 
 def write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
     """Write every file beside the target, make them durable, then rename the whole folder into place."""
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=home))
+    scratch = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
     try:
         for name, payload in files.items():
             _write_durably(scratch / name, payload)
@@ -111,7 +114,7 @@ def write_folder(home: Path, folder: Path, files: Mapping[str, bytes]) -> None:
 
 def replace(path: Path, payload: bytes) -> None:
     """Replace a small file so that a reader sees the old or the new content, never a part."""
-    descriptor, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    descriptor, scratch = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     os.close(descriptor)
     try:
         _write_durably(Path(scratch), payload)

@@ -1,0 +1,87 @@
+"""The promises about model integrity, M1 to M8 (without M3, which has its own tests), each with its number.
+
+    python -m tests.soak.integrity [M1 M4 …] [--quick]
+
+prints a line for each and exits with 1 if one is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from tests.conftest import quick_spec
+from tests.soak import damage
+from tests.soak.integrity_attacks import m4, m5
+from tests.soak.integrity_crash import m7
+from tests.soak.integrity_damage import m1
+from tests.soak.integrity_disk import m8
+from tests.soak.integrity_faults import m6
+from tests.soak.integrity_stock import Result, Stock, make, scratch
+
+
+def m2(stock: Stock, count: int = 250, only: str = "") -> Result:
+    """Run the structure experiment, which trains six models of its own: `count` edits of each, and as many damages."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        status = damage.structure(count, only)
+    lines = text.getvalue().splitlines()
+    files = sum(" structure  after" in line for line in lines)
+    found = f"{files * count} edits, {'0 crashes' if status == 0 else 'see above'}"
+    return Result("M2", f"{6 * 250} edits, 0 crashes", found, status == 0 and files > 0, lines)
+
+
+LONG: dict[str, Callable[[Stock], Result]] = {"M1": m1, "M2": m2, "M4": m4, "M5": m5, "M6": m6, "M7": m7, "M8": m8}
+QUICK: dict[str, Callable[[Stock], Result]] = {
+    "M1": lambda stock: m1(stock, 40),
+    "M2": lambda stock: m2(stock, 20, "penguins/model.json"),
+    "M4": lambda stock: m4(stock, 1),
+    "M5": lambda stock: m5(stock, 60),
+    "M6": lambda stock: m6(stock, 1),
+    "M7": lambda stock: m7(stock, 10),
+    "M8": m8,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.integrity", description=__doc__)
+    parser.add_argument("promises", nargs="*", metavar="M1", help="promises to try (default: all)")
+    parser.add_argument("--quick", action="store_true", help="the sizes of the test suite")
+    given = parser.parse_args(arguments)
+    unknown = set(given.promises) - set(LONG)
+    if unknown:
+        parser.error(f"not a promise: {', '.join(sorted(unknown))}; known are {', '.join(LONG)}")
+    logging.getLogger("service").addHandler(logging.NullHandler())
+    os.environ.update({"DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true", "NO_PROXY": "127.0.0.1"})
+    results = []
+    with scratch() as root:
+        plain, other = (damage.trained(quick_spec(name, root), root / "plain") for name in ("penguins", "iris"))
+        folders = [root / "plain" / b.manifest.name / b.digest.removeprefix("sha256:") for b in (plain, other)]
+        stock = make(root, *folders)
+        for name in given.promises or LONG:
+            start = time.monotonic()
+            result = (QUICK if given.quick else LONG)[name](stock)
+            results.append((result, time.monotonic() - start))
+            print(*(f"#   {line}" for line in result.lines), sep="\n")
+            _show(*results[-1])
+    print(f"\n{'':<4}{'asked':<42}{'found':<58}{'seconds':>8}")
+    for one in results:
+        _show(*one)
+    return 0 if all(result.kept for result, _ in results) else 1
+
+
+def _show(result: Result, seconds: float) -> None:
+    """Print one line of the table."""
+    word = "" if result.kept else "  MISSED"
+    print(f"{result.promise:<4}{result.asked:<42}{result.found:<58}{seconds:>8.1f}{word}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
