@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -13,14 +15,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.bundle import MANIFEST, bare, replace, write_folder
+from model.bundle import MANIFEST, UNFINISHED, bare, replace, write_folder
 from model.errors import BundleError
 from model.signing import SIGNATURE
 from model.store import Deadline
 from model.verify import VerifiedBundle
 
-LAST_KNOWN_GOOD = "last-known-good"
+LAST_KNOWN_GOOD, THE_ONE_BEFORE = "last-known-good", "the-one-before"
 CRASHES, CRASH_WINDOW_SECONDS = 3, 60.0
+# the longest ROOKERY_LOAD_SECONDS twice over
+UNFINISHED_SECONDS = 600.0
 HEX = re.compile(r"[0-9a-f]{64}")
 
 WallClock = Callable[[], float]
@@ -36,7 +40,7 @@ class _Mark:
 
 
 class Cache:
-    """A folder that belongs to this service: `bundles/<hex>/`, `last-known-good`, `running/`."""
+    """A folder that belongs to this service: `bundles/<hex>/`, `last-known-good`, `the-one-before`, notes."""
 
     def __init__(self, root: Path, wall_clock: WallClock = time.time) -> None:
         """Name the folder; it is made when something is kept.
@@ -63,25 +67,33 @@ class Cache:
         files = {**bundle.files, MANIFEST: bundle.raw_manifest}
         if bundle.raw_signature is not None:
             files[SIGNATURE] = bundle.raw_signature
-        if not (home / bare(bundle.digest)).exists():
+        if self.find(bundle.digest) is None:
+            self.drop(bundle.digest)
             write_folder(home, home / bare(bundle.digest), files)
 
     def drop(self, digest: str) -> None:
-        """Take a damaged copy out of the way, so that it is downloaded again."""
-        folder = self._root / "bundles" / bare(digest)
+        """Take a copy out of the way, damaged or too old, at once: who is killed meanwhile leaves no half of it."""
         with contextlib.suppress(OSError):
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
+            aside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._root / "bundles"))
+            # on a disk too full for another folder the copy goes file by file
+            with contextlib.suppress(OSError):
+                (self._root / "bundles" / bare(digest)).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(self._root / "bundles" / bare(digest), ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Delete what processes that were killed left unfinished, unless it is so new that one may be at work on it."""
+        for home in (self._root, self._root / "bundles"):
+            for left in home.glob(f"{UNFINISHED}*"):
+                with contextlib.suppress(OSError):
+                    if self._wall_clock() - left.stat().st_mtime > UNFINISHED_SECONDS:
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     @property
     def last_known_good(self) -> str | None:
-        """The digest of the bundle that was last proven here and is still on disk, or None."""
-        try:
-            digest = (self._root / LAST_KNOWN_GOOD).read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        return f"sha256:{digest}" if HEX.fullmatch(digest) and self.find(digest) else None
+        """The digest of the bundle last proven here that is still on disk and not in quarantine, or None."""
+        good = (digest for digest in self._proven() if self.find(digest) and not self.is_quarantined(digest))
+        return next((f"sha256:{digest}" for digest in good), None)
 
     def remember(self, digest: str) -> None:
         """Make a bundle the last known good one; only the latest two bundles stay on disk.
@@ -89,10 +101,15 @@ class Cache:
         Raises:
             OSError: the disk is full or read-only; the former one is kept.
         """
-        former = self.last_known_good
-        replace(self._root / LAST_KNOWN_GOOD, (bare(digest) + "\n").encode())
+        # the one before stays named: a bundle that proved itself and then crashes thrice must leave something behind
+        former = [proven for proven in self._proven() if proven != bare(digest) and self.find(proven)]
+        kept = [bare(digest), *former[:1]]
+        if kept != self._proven():
+            for name, proven in reversed(list(zip((LAST_KNOWN_GOOD, THE_ONE_BEFORE), kept, strict=False))):
+                replace(self._root / name, f"{proven}\n".encode())
+        self._sweep()
         for folder in (self._root / "bundles").iterdir():
-            if HEX.fullmatch(folder.name) and folder.name not in (bare(digest), bare(former or "")):
+            if HEX.fullmatch(folder.name) and folder.name not in kept:
                 self.drop(folder.name)
 
     @contextlib.contextmanager
@@ -138,11 +155,13 @@ class Cache:
         """Note processes that ended suddenly since the last start, and quarantine a bundle that keeps ending them."""
         with contextlib.suppress(OSError):
             crashed = self._root / "crashed"
-            for mark in self._marks("running"):
+            now_ns = int(self._wall_clock() * 1e9)
+            for number, mark in enumerate(self._marks("running")):
                 if not _is_alive(mark.pid):
                     self._make(crashed)
-                    mark.file.rename(crashed / f"{int(self._wall_clock() * 1e9)}-{mark.digest}")
-            now_ns = self._wall_clock() * 1e9
+                    # another process may note it first; the number keeps two of the same moment apart
+                    with contextlib.suppress(FileNotFoundError):
+                        mark.file.rename(crashed / f"{now_ns + number}-{mark.digest}")
             marks = [mark for mark in self._marks("crashed") if now_ns - mark.pid <= CRASH_WINDOW_SECONDS * 1e9]
             for digest, count in Counter(mark.digest for mark in marks).items():
                 if count >= CRASHES:
@@ -152,6 +171,14 @@ class Cache:
     def is_quarantined(self, digest: str) -> bool:
         """Whether processes that served a bundle ended suddenly three times within 60 seconds."""
         return (self._root / "quarantine" / bare(digest)).exists()
+
+    def _proven(self) -> list[str]:
+        """Return the hex digests of the bundles last proven here, newest first."""
+        found = []
+        for name in (LAST_KNOWN_GOOD, THE_ONE_BEFORE):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found.append((self._root / name).read_text().strip())
+        return [line for line in found if HEX.fullmatch(line)]
 
     def _marks(self, folder: str) -> list[_Mark]:
         """Return what was noted in a folder; the first number is a process id, or nanoseconds for crashes."""
@@ -166,7 +193,8 @@ class Cache:
 
     def _make(self, folder: Path) -> None:
         """Make a folder that only this user can write to, and refuse one that belongs to somebody else."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         owner = self._root.stat().st_uid
         if owner != os.getuid():
             raise BundleError("cache_not_ours", f"{self._root} belongs to user {owner}; set MODEL_CACHE_DIR")

@@ -64,8 +64,9 @@ def upload(folder: Path, to: Address, quiet: bool, client: object = None) -> tup
 
 def listing(at: Address, client: object = None) -> list[tuple[str, Manifest | BundleError]]:
     """Return the bundles below an address, oldest serial first, each with its manifest or why that cannot be read."""
-    names = [name for name in Bucket(at, client).folders() if DIGEST.fullmatch(name)]
-    jobs = {name: partial(_manifest_or_error, Bucket(at.child(name), client), name) for name in names}
+    bucket = Bucket(at, client)
+    names = [name for name in bucket.folders() if DIGEST.fullmatch(name)]
+    jobs = {name: partial(_manifest_or_error, bucket.child(name), name) for name in names}
     found = in_parallel(jobs, Deadline(60))
     return sorted(found.items(), key=lambda item: _order(item[1]))
 
@@ -167,9 +168,7 @@ def _summary(found: Manifest | BundleError) -> dict[str, object]:
 def _show(given: argparse.Namespace) -> int:
     """Print the manifest."""
     bucket = Bucket(parse(given.uri))
-    raw = bucket.read(
-        MANIFEST, MAX_MANIFEST_BYTES, Deadline(30), partial(verify.check_digest, expected_digest=bucket.address.digest)
-    )
+    raw = Remote(bucket, Deadline(30)).manifest(bucket.address.digest)
     whole = msgspec.to_builtins(manifests.decode(raw))
     whole["golden"] = {"count": len(whole["golden"]["rows"]), "leaf_share": whole["golden"]["leaf_share"]}
     print(json.dumps(whole, indent=2, ensure_ascii=False))

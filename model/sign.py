@@ -25,7 +25,7 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
         The private and the public key's file.
 
     Raises:
-        KeyFileError: there is a key already.
+        KeyFileError: there is a key already, private or public.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,6 +36,8 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / PUBLIC).exists():
+        raise KeyFileError(f"{folder / PUBLIC} exists; it is not written over")
     try:
         descriptor = os.open(folder / PRIVATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -61,22 +63,24 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
         BundleError: the bundle does not verify, or the signature just made does not.
         KeyFileError: the key cannot be used.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     bundle = verify.read(folder)
+    secret = password.encode() if password else None
     try:
-        key = serialization.load_pem_private_key(private_key.read_bytes(), password.encode() if password else None)
+        key = serialization.load_pem_private_key(private_key.read_bytes(), secret)
         form = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         keys = signing.load_keys(form)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFileError(f"{private_key} cannot be used: {str(error)[:200]}") from error
     hashing, openssf = _tool()
     ignored = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / SIGNATURE
-        config = openssf.Config().use_elliptic_key_signer(private_key=private_key, password=password)
+        config = openssf.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
         config.set_hashing_config(ignored).sign(folder, made)
         raw = made.read_bytes()
     expected = {"manifest.json": bundle.digest.removeprefix("sha256:")}
@@ -130,7 +134,7 @@ def resolve(folder: Path) -> Path:
         BundleError: `bundle_missing` if there is no such folder.
     """
     pointer = folder / "current"
-    found = folder / pointer.read_text().strip() if pointer.is_file() else folder
+    found = folder / pointer.read_text(errors="replace").strip() if pointer.is_file() else folder
     if not found.is_dir():
         raise BundleError("bundle_missing", f"{found} is not a folder; name a bundle folder (make train writes one)")
     return found

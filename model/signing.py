@@ -23,6 +23,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 PEM_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
+HINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def _open(raw: bytes) -> tuple[str, bytes, bytes]:
         if len(signatures) != 1:
             raise BundleError("signature_count", f"{SIGNATURE} holds {len(signatures)} signatures; one is expected")
         hint = document["verificationMaterial"]["publicKey"]["hint"]
+        if not HINT.fullmatch(hint):
+            raise ValueError("not a hint that the signing tool writes")
         payload = base64.b64decode(envelope["payload"], validate=True)
         signature = base64.b64decode(signatures[0]["sig"], validate=True)
         canonical = _canonical(hint, payload, signature)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from model.errors import BundleError
 
@@ -65,14 +64,14 @@ def parse(uri: str) -> Address:
     Raises:
         BundleError: `store_address` if it is not one.
     """
-    parts = urlsplit(uri)
-    prefix = parts.path.strip("/")
-    odd = (
-        parts.query or parts.fragment or any(step in ("", ".", "..") for step in prefix.split("/")[bool(not prefix) :])
-    )
-    if parts.scheme != SCHEME or not BUCKET_NAME.fullmatch(parts.netloc) or odd:
+    # not urlsplit: it drops line breaks, lower-cases, and raises on brackets
+    bucket, _, path = uri.removeprefix(f"{SCHEME}://").partition("/")
+    prefix = path.strip("/")
+    odd = not uri.isprintable() or "?" in uri or "#" in uri
+    odd = odd or any(step in ("", ".", "..") for step in (prefix.split("/") if prefix else ()))
+    if odd or not is_address(uri) or not BUCKET_NAME.fullmatch(bucket):
         raise BundleError("store_address", f"{uri!r} is not an address such as gs://bucket/models/penguins")
-    return Address(parts.netloc, prefix)
+    return Address(bucket, prefix)
 
 
 def is_address(uri: str) -> bool:
@@ -133,19 +132,27 @@ class Bucket:
             BundleError: `store_credentials` if there are no credentials.
         """
         from google.api_core import exceptions
-        from google.auth.exceptions import GoogleAuthError
+        from google.auth.exceptions import GoogleAuthError, InvalidOperation
         from google.cloud import storage
 
         self.address = address
         try:
             self._client = client or storage.Client()
             # the client never reads the body of a refused download, and would keep its connection until it is collected
-            self._client._http.hooks["response"].append(_drain_refusal)
+            hooks = self._client._http.hooks["response"]
+            if _drain_refusal not in hooks:
+                hooks.append(_drain_refusal)
         except (GoogleAuthError, OSError) as error:
             reason = f"no credentials for Cloud Storage: {str(error)[:200]}; set GOOGLE_APPLICATION_CREDENTIALS"
             raise BundleError("store_credentials", reason) from error
         self._bucket = self._client.bucket(address.bucket)
         self._exceptions = exceptions
+        # the last is what the client makes of 401 where credentials cannot be renewed
+        self._forbidden = (exceptions.Unauthorized, exceptions.Forbidden, InvalidOperation)
+
+    def child(self, name: str) -> Bucket:
+        """Return the objects of a folder below, reached through the same client."""
+        return Bucket(self.address.child(name), self._client)
 
     def read(self, file: str, limit_bytes: int, deadline: Deadline, check: Callable[[bytes], None]) -> bytes:
         """Download one object into memory, again and again until it is right or time is up.
@@ -179,6 +186,8 @@ class Bucket:
                 else:
                     return payload
             pause = next(pauses)
+            if deadline.remaining() <= 0:
+                raise deadline.error() from refusal
             if deadline.remaining() <= pause:
                 raise refusal
             threading.Event().wait(pause)
@@ -199,14 +208,26 @@ class Bucket:
             )
         except self._exceptions.PreconditionFailed:
             # either it was there before, or the first try arrived although its answer was lost
-            if self.read(file, len(payload) + 1, Deadline(60), lambda _: None) != payload:
-                name = self.address.object_name(file)
-                reason = f"gs://{self.address.bucket}/{name} exists with other content; nothing was overwritten"
-                raise BundleError("object_differs", reason) from None
+            self._compare(file, payload)
             return False
         except Exception as error:  # see `read`
             raise self._translate(error, file)[0] from error
         return True
+
+    def _compare(self, file: str, payload: bytes) -> None:
+        """Raise BundleError `object_differs` unless an object is what would have been uploaded."""
+        name = self.address.object_name(file)
+        reason = f"gs://{self.address.bucket}/{name} exists with other content; nothing was overwritten"
+        differs = BundleError("object_differs", reason)
+
+        def check(found: bytes) -> None:
+            if found != payload:
+                raise differs
+
+        try:
+            self.read(file, len(payload), Deadline(60), check)
+        except BundleError as error:
+            raise (differs if error.code == "endless_data" else error) from None
 
     def folders(self) -> list[str]:
         """Return the names of the folders below the address, sorted."""
@@ -235,13 +256,15 @@ class Bucket:
         where = f"gs://{self.address.bucket}/{self.address.object_name(file)}"
         if isinstance(error, self._exceptions.NotFound):
             return BundleError("object_missing", f"{where} does not exist"), False
-        if isinstance(error, self._exceptions.Unauthorized | self._exceptions.Forbidden):
-            reason = f"{where} may not be read; grant roles/storage.objectViewer on the bucket"
+        if isinstance(error, self._forbidden):
+            reason = (
+                f"{where} is refused; grant roles/storage.objectViewer (to upload also objectCreator) on the bucket"
+            )
             return BundleError("store_forbidden", reason), False
         status = getattr(error, "code", None)
         is_final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
         kind = f"{type(error).__name__} {status}" if isinstance(status, int) else type(error).__name__
-        return BundleError("store_unreachable", f"{where} could not be read: {kind}"), not is_final
+        return BundleError("store_unreachable", f"{where} could not be reached: {kind}"), not is_final
 
 
 def in_parallel(jobs: Mapping[str, Callable[[], T]], deadline: Deadline) -> dict[str, T]:

@@ -42,14 +42,14 @@ class VerifiedBundle:
     files: Mapping[str, bytes]
     raw_manifest: bytes = b""
     raw_signature: bytes | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 class Source(Protocol):
     """Where a bundle's bytes come from."""
 
     def manifest(self, expected_digest: str | None) -> bytes:
-        """Return the manifest's bytes, at most 1 MiB."""
+        """Return the manifest's bytes, at most 8 MiB."""
         ...
 
     def rest(self, parts: Sequence[Part], *, with_signature: bool) -> tuple[dict[str, bytes], bytes | None]:
@@ -128,13 +128,19 @@ class Remote:
             raise
 
 
-def read(source: Path | Source, expected_digest: str | None = None, keys: PublicKeys | None = None) -> VerifiedBundle:
+def read(
+    source: Path | Source,
+    expected_digest: str | None = None,
+    keys: PublicKeys | None = None,
+    learn: Callable[[Manifest], None] | None = None,
+) -> VerifiedBundle:
     """Read a bundle and check every byte before anything is loaded from it: hashes, then signature, then structure.
 
     Args:
         source: a folder, or where else the bytes come from.
         expected_digest: the digest it must have, with or without `sha256:`; None accepts any.
         keys: who must have signed it; None asks for no signature.
+        learn: told the manifest as soon as it has the expected digest, whatever becomes of the files it names.
 
     Raises:
         BundleError: `bundle_missing`, `digest_mismatch`, `extra_file`, `not_a_regular_file`, `file_missing`,
@@ -145,6 +151,8 @@ def read(source: Path | Source, expected_digest: str | None = None, keys: Public
     start = time.perf_counter()
     raw = source.manifest(expected_digest)
     manifest = manifests.decode(raw)
+    if learn is not None and expected_digest is not None:
+        learn(manifest)
     if sum(part.size_bytes for part in manifest.files) > MAX_BUNDLE_BYTES:
         raise BundleError("declared_too_large", f"the manifest declares more than {MAX_BUNDLE_BYTES} bytes")
     files, signature = source.rest(manifest.files, with_signature=keys is not None)

@@ -92,7 +92,7 @@ def test_folder_that_appears_while_writing_is_as_good(penguins: VerifiedBundle, 
     folder.mkdir()
     (folder / "manifest.json").write_bytes(raw)
 
-    bundle._write_folder(tmp_path, folder, {"manifest.json": b"later"})
+    bundle.write_folder(tmp_path, folder, {"manifest.json": b"later"})
 
     assert raw == (folder / "manifest.json").read_bytes()
     assert names(tmp_path) == ["there"]
@@ -102,14 +102,14 @@ def test_nothing_is_left_behind_when_the_target_cannot_be(tmp_path):
     (tmp_path / "there").write_bytes(b"a file")
 
     with pytest.raises(NotADirectoryError):
-        bundle._write_folder(tmp_path, tmp_path / "there", {"manifest.json": b"{}"})
+        bundle.write_folder(tmp_path, tmp_path / "there", {"manifest.json": b"{}"})
 
     assert names(tmp_path) == ["there"]
 
 
 def test_nothing_is_left_behind_when_a_file_cannot_be_written(tmp_path):
     with pytest.raises(FileNotFoundError):
-        bundle._write_folder(tmp_path, tmp_path / "there", {"a": b"1", "no/such/folder": b"2"})
+        bundle.write_folder(tmp_path, tmp_path / "there", {"a": b"1", "no/such/folder": b"2"})
 
     assert names(tmp_path) == []
 

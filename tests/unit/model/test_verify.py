@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,11 @@ from model import bundle, verify
 from model import manifest as manifests
 from model.errors import BundleError
 from model.manifest import MAX_MANIFEST_BYTES
-from model.verify import VerifiedBundle
+from model.store import Bucket, Deadline, parse
+from model.verify import Remote, VerifiedBundle
+from tests.fakes.gcs import FakeStorage, Fault
+from tests.fakes.gcs import fake_storage as fake_storage
+from tests.unit.model.conftest import Signed, no_thread_left
 
 
 def refusal(folder: Path, expected_digest: str | None = None) -> BundleError:
@@ -151,11 +156,11 @@ def test_pinned_digest_is_compared_before_the_manifest_is_read(copy: Path):
 
 
 def test_manifest_rewritten_to_fit_other_files_has_another_digest(copy: Path, penguins: VerifiedBundle):
-    _flip(copy)
+    (copy / "model.json").write_bytes(b"{}")
     files = tuple(bundle.part(part.name, (copy / part.name).read_bytes()) for part in penguins.manifest.files)
     _rewrite_manifest(files=files)(copy)
 
-    assert verify.read(copy).digest != penguins.digest
+    assert refusal(copy).code == "structure_invalid"
     assert refusal(copy, penguins.digest).code == "digest_mismatch"
 
 
@@ -189,3 +194,127 @@ def test_no_descriptor_is_left_open(copy: Path):
         assert before == len(os.listdir("/proc/self/fd"))
         if (copy / "notes.txt").exists():
             (copy / "notes.txt").unlink()
+
+
+@pytest.fixture
+def remote(fake_storage: FakeStorage, signed: Signed) -> Iterator[Bucket]:
+    """The signed bundle in a bucket."""
+    for path in signed.folder.iterdir():
+        fake_storage.put("models", f"p/{path.name}", path.read_bytes())
+    with fake_storage.client() as client, no_thread_left(fake_storage):
+        yield Bucket(parse("gs://models/p"), client)
+
+
+def remote_code(bucket: Bucket, digest: str | None = None, keys=None, seconds: float = 30) -> str:
+    with pytest.raises(BundleError) as caught:
+        verify.read(Remote(bucket, Deadline(seconds)), digest, keys)
+    return caught.value.code
+
+
+def test_bucket_gives_what_the_folder_gives(remote: Bucket, signed: Signed):
+    for keys in (None, signed.keys):
+        found = verify.read(Remote(remote, Deadline(30)), signed.folder.name, keys)
+
+        assert found == verify.read(signed.folder, signed.folder.name, keys)
+        assert (found.raw_signature is None) == (keys is None)
+        assert set(found.seconds) == {"fetch", "verify"}
+
+
+def test_only_what_the_manifest_names_is_asked_for(remote: Bucket, fake_storage: FakeStorage):
+    fake_storage.put("models", "p/notes.txt", b"")
+
+    verify.read(Remote(remote, Deadline(30)))
+
+    asked = [one.name for one in fake_storage.seen("media")]
+    assert asked[0] == "p/manifest.json"
+    assert sorted(asked[1:]) == ["p/model.json", "p/model.onnx"]
+
+
+def test_signature_is_missing_or_cannot_be_read(remote: Bucket, fake_storage: FakeStorage, signed: Signed):
+    fake_storage.faults.add(Fault("status", match="signature", status=403))
+    assert remote_code(remote, None, signed.keys) == "store_forbidden"
+
+    fake_storage.delete("models", "p/signature.json")
+    assert remote_code(remote, None, signed.keys) == "signature_missing"
+
+
+def test_unsigned_folder_is_refused_where_a_key_is_configured(copy: Path, signed: Signed):
+    with pytest.raises(BundleError) as caught:
+        verify.read(copy, None, signed.keys)
+
+    assert caught.value.code == "signature_missing"
+
+
+def test_signature_of_another_bundle_is_refused(signed: Signed, bundles: dict[str, Path], tmp_path):
+    for path in (*bundles["iris"].iterdir(), signed.folder / "signature.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+
+    with pytest.raises(BundleError) as caught:
+        verify.read(tmp_path, None, signed.keys)
+
+    assert caught.value.code == "signature_other_files"
+
+
+def test_manifest_of_one_and_model_of_another_is_refused(
+    remote: Bucket, fake_storage: FakeStorage, bundles: dict[str, Path], signed: Signed
+):
+    fake_storage.put("models", "p/model.onnx", (bundles["iris"] / "model.onnx").read_bytes())
+
+    assert remote_code(remote, signed.folder.name, signed.keys) in ("endless_data", "size_mismatch")
+    fake_storage.put("models", "p/manifest.json", (bundles["iris"] / "manifest.json").read_bytes())
+    assert remote_code(remote, signed.folder.name, signed.keys) == "digest_mismatch"
+
+
+REMOTE_FAULTS = {
+    "manifest endless": (Fault("endless", match="manifest", times=None), "endless_data"),
+    "model endless": (Fault("endless", match="model.onnx", times=None), "endless_data"),
+    "signature endless": (Fault("endless", match="signature", times=None), "endless_data"),
+    "manifest flipped": (Fault("flip", match="manifest", at=9, times=None), "digest_mismatch"),
+    "model flipped": (Fault("flip", match="model.json", at=9, hash="sent", times=None), "hash_mismatch"),
+    "model short": (Fault("replace", match="model.json", content=b"{}", times=None), "size_mismatch"),
+    "signature flipped": (Fault("flip", match="signature", at=0, times=None), "signature_malformed"),
+    "missing": (Fault("status", match="model.json", status=404), "object_missing"),
+}
+
+
+@pytest.mark.parametrize(("fault", "code"), REMOTE_FAULTS.values(), ids=REMOTE_FAULTS)
+def test_bad_bucket_has_a_reason_code(remote: Bucket, fake_storage: FakeStorage, signed: Signed, fault, code):
+    fake_storage.faults.add(fault)
+
+    assert remote_code(remote, signed.folder.name, signed.keys) == code
+
+
+@pytest.mark.parametrize("kind", ["stall", "drip"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_slow_bucket_ends_with_the_deadline(remote: Bucket, fake_storage: FakeStorage, kind, name):
+    fake_storage.faults.add(Fault(kind, match=name, at=500, times=None))
+
+    assert remote_code(remote, seconds=0.8) == "fetch_timeout"
+
+
+def test_damage_that_passes_is_no_damage(remote: Bucket, fake_storage: FakeStorage, signed: Signed):
+    for name in ("manifest", "model.json", "model.onnx"):
+        fake_storage.faults.add(Fault("flip", match=name, at=9), Fault("truncate", match=name, at=5, declared=5))
+
+    assert verify.read(Remote(remote, Deadline(30)), signed.folder.name, signed.keys).raw_signature == signed.raw
+
+
+def test_bundle_that_declares_too_much_is_refused_before_it_is_read(copy: Path, penguins: VerifiedBundle):
+    files = tuple(replace(part, size_bytes=10 << 30) for part in penguins.manifest.files)
+    _rewrite_manifest(files=files)(copy)
+
+    assert refusal(copy).code == "declared_too_large"
+
+
+def test_manifest_is_told_once_its_digest_is_right(copy: Path, penguins: VerifiedBundle):
+    told: list[object] = []
+    _flip(copy)
+
+    with pytest.raises(BundleError, match="hash_mismatch"):
+        verify.read(copy, penguins.digest, None, told.append)
+    with pytest.raises(BundleError, match="digest_mismatch"):
+        verify.read(copy, "0" * 64, None, told.append)
+    with pytest.raises(BundleError, match="hash_mismatch"):
+        verify.read(copy, None, None, told.append)
+
+    assert told == [penguins.manifest]
