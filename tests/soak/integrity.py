@@ -32,9 +32,12 @@ def m2(stock: Stock, count: int = 250, only: str = "") -> Result:
     with contextlib.redirect_stdout(text):
         status = damage.structure(count, only)
     lines = text.getvalue().splitlines()
-    files = sum(" structure  after" in line for line in lines)
-    found = f"{files * count} edits, {'0 crashes' if status == 0 else 'see above'}"
-    return Result("M2", f"{6 * 250} edits, 0 crashes", found, status == 0 and files > 0, lines)
+    # the last column of the structural edits: answers that differ and that nothing refuses
+    missed = [int(line.split()[-1]) for line in lines if " structure  after" in line]
+    found = f"{len(missed) * count} edits, {'0 crashes' if status == 0 else 'crashes'}, {sum(missed)} missed"
+    return Result(
+        "M2", f"{6 * 250} edits, 0 crashes, 0 missed", found, status == 0 and sum(missed) == 0 < len(missed), lines
+    )
 
 
 LONG: dict[str, Callable[[Stock], Result]] = {"M1": m1, "M2": m2, "M4": m4, "M5": m5, "M6": m6, "M7": m7, "M8": m8}

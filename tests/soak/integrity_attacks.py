@@ -117,7 +117,8 @@ def _from_bucket(stock: Stock, root: Path, load_seconds: int) -> dict[str, tuple
         with FakeStorage() as fake, client_of(fake.url) as client:
             uri = put(fake, stock.new)
             fake.faults.add(fault)
-            settings = stock.settings(root / f"cache{number}", uri, stock.new.name, load_seconds=load_seconds)
+            limit = load_seconds if fault.kind == "drip" else 8
+            settings = stock.settings(root / f"cache{number}", uri, stock.new.name, load_seconds=limit)
             state = load(settings, client)
             assert isinstance(state, NotReady) or end_of(state) == "pinned"
             codes[attack] = (end_of(state), True)

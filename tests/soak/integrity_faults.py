@@ -19,7 +19,7 @@ from tests.soak.integrity_stock import Result, Stock, await_fetches, client_of, 
 
 PROMISED_SECONDS = 8
 FILES = ("manifest.json", "model.onnx")
-RIGHT, STAND_IN, ANY = "pinned", "last_known_good", "any"
+RIGHT, STAND_IN = "pinned", "last_known_good"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Case:
         file: the object it hits; empty where the whole store is away.
         faults: queued at the fake; for a store that is away, nothing.
         address: where the client looks, None for the fake.
-        expected: an origin, a reason code, or `any` honest end.
+        expected: an origin, or reason codes joined by ` or `.
         named: what the operator named: the `contract` of the pinned bundle, a `fallback`, or nothing.
     """
 
@@ -53,7 +53,7 @@ class End:
     wrong: str
 
 
-def cases(stock: Stock, load_seconds: int, blackhole: str, closed: str) -> list[Case]:
+def cases(stock: Stock, blackhole: str, closed: str) -> list[Case]:
     """List every fault of the promise, on the manifest and on a model file, and a store that is away."""
     found = []
     for file in FILES:
@@ -65,7 +65,7 @@ def cases(stock: Stock, load_seconds: int, blackhole: str, closed: str) -> list[
         for status in (503, 500, 502, 504, 429, 408):
             add(f"{status} once", Fault("status", file, status=status), RIGHT)
         add("503 twice", Fault("status", file, times=2), RIGHT)
-        add("503 five times", Fault("status", file, times=5), RIGHT if load_seconds >= 6 else ANY)
+        add("503 five times", Fault("status", file, times=5), RIGHT)
         add("503 for ever", Fault("status", file, times=None), STAND_IN)
         add("429 for ever", Fault("status", file, times=None, status=429), STAND_IN)
         add("reset once", Fault("reset", file), RIGHT)
@@ -91,7 +91,7 @@ def cases(stock: Stock, load_seconds: int, blackhole: str, closed: str) -> list[
         add("a sign-in page for ever", Fault("replace", file, times=None), STAND_IN)
     away = {
         "unresolvable name": ("http://storage.invalid", {"store_unreachable", "fetch_timeout"}),
-        "connection refused": (closed, {"store_unreachable"}),
+        "connection refused": (closed, {"store_unreachable", "fetch_timeout"}),
         "blackhole": (blackhole, {"store_unreachable", "fetch_timeout"}),
     }
     for name, (address, codes) in away.items():
@@ -103,13 +103,15 @@ def cases(stock: Stock, load_seconds: int, blackhole: str, closed: str) -> list[
 
 def m6(stock: Stock, load_seconds: int = PROMISED_SECONDS) -> Result:
     """Load through every fault, several at a time as most of it is waiting."""
-    predictor.load(verify.read(stock.new))
+    known = stock.answers(predictor.load(verify.read(stock.new)))
     with scratch() as folder:
         with _nobody() as (blackhole, closed):
-            every = cases(stock, load_seconds, blackhole, closed)
+            every = cases(stock, blackhole, closed)
             with ThreadPoolExecutor(4) as pool:
                 ends = list(
-                    pool.map(lambda item: run(stock, folder / str(item[0]), item[1], load_seconds), enumerate(every))
+                    pool.map(
+                        lambda item: run(stock, folder / str(item[0]), item[1], load_seconds, known), enumerate(every)
+                    )
                 )
         await_fetches()
     lines = [
@@ -124,8 +126,8 @@ def m6(stock: Stock, load_seconds: int = PROMISED_SECONDS) -> Result:
     return Result("M6", f"{len(ends)} faults: right, stand-in or reason", found, honest == len(ends) and in_time, lines)
 
 
-def run(stock: Stock, cache: Path, case: Case, load_seconds: int) -> End:
-    """Load through one fault."""
+def run(stock: Stock, cache: Path, case: Case, load_seconds: int, known: np.ndarray) -> End:
+    """Load through one fault; `known` are the answers of all the bundles, which differ in their manifests only."""
     with ExitStack() as stack:
         fake = stack.enter_context(FakeStorage())
         client = stack.enter_context(client_of(case.address or fake.url))
@@ -136,23 +138,23 @@ def run(stock: Stock, cache: Path, case: Case, load_seconds: int) -> End:
             "fallback": {"fallback_uri": str(stock.old), "fallback_digest": f"sha256:{stock.old.name}"},
             "nothing": {},
         }[case.named]
-        settings = stock.settings(stock.seed(cache), uri, stock.new.name, load_seconds=load_seconds, **more)
+        # what passes by gets all the time there is, also in the short form on a busy machine
+        limit = PROMISED_SECONDS if case.expected == RIGHT else load_seconds
+        settings = stock.settings(stock.seed(cache), uri, stock.new.name, load_seconds=limit, **more)
         start = time.monotonic()
         state = load(settings, client)
         seconds = time.monotonic() - start
         fake.stop()
     wrong = problems(cache, stock.keys)
     end = end_of(state)
-    if case.expected != ANY and end not in case.expected.split(" or "):
+    if end not in case.expected.split(" or "):
         wrong.append(f"expected {case.expected}")
     if not (isinstance(state, Ready) or state.reason):
         wrong.append("no reason")
     if isinstance(state, Ready):
         folder = stock.new if end == RIGHT else stock.old
-        known = predictor.load(verify.read(folder))
-        if state.digest != f"sha256:{folder.name}" or not np.array_equal(
-            stock.answers(state.predictor), stock.answers(known)
-        ):
+        is_named = state.digest == f"sha256:{folder.name}"
+        if not is_named or not np.array_equal(stock.answers(state.predictor), known):
             wrong.append("other bytes")
     return End(case, state.attempts[0].code or "", end, seconds, "; ".join(wrong))
 

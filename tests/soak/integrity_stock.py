@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Stock:
     other: Path
     rows: np.ndarray
 
-    @property
+    @cached_property
     def contract(self) -> str:
         """What all of one kind take and answer, as `make publish` prints it."""
         return manifests.contract(verify.read(self.old).manifest)
