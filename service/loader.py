@@ -23,6 +23,9 @@ from service.config import Settings
 
 log = logging.getLogger(__name__)
 
+# of the time to load, what the pinned bundle may take where another one may stand in
+PINNED_SHARE = 7 / 8
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -124,12 +127,18 @@ class Loader:
 
     def load(self) -> State:
         """Return the first bundle that is verified, loaded and proven. Never raises."""
-        deadline = Deadline(self._settings.load_seconds)
+        whole = Deadline(self._settings.load_seconds)
         attempts: list[Attempt] = []
-        self._cache.count_crashes()
-        for candidate in self._candidates():
+        try:
+            self._cache.count_crashes()
+        except BundleError as error:
+            log.warning("model.crashes_not_counted", extra={"code": error.code, "reason": error.reason})
+        candidates = self._candidates()
+        # whoever stands in for a bundle that does not come needs time as well
+        pinned = Deadline(self._settings.load_seconds * PINNED_SHARE) if len(candidates) > 1 else whole
+        for candidate in candidates:
             try:
-                ready = self._try(candidate, deadline)
+                ready = self._try(candidate, pinned if candidate.origin == "pinned" else whole)
             except BundleError as error:
                 code, reason = error.code, error.reason
             except Exception:  # the last resort: whatever happens, the process must be able to say that it is not ready
@@ -165,8 +174,6 @@ class Loader:
 
     def _try(self, candidate: Candidate, deadline: Deadline) -> Predictor:
         """Fetch, verify, judge, load and prove one bundle."""
-        if candidate.digest is not None and self._cache.is_quarantined(candidate.digest):
-            raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
         start = time.perf_counter()
         bundle = self._read(candidate, deadline)
         verify_seconds = bundle.seconds["verify"]
