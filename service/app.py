@@ -108,5 +108,6 @@ def _add_headers(app: Flask, answerer: Answerer, settings: Settings) -> None:
             if request.method == "OPTIONS":
                 response.headers["Access-Control-Allow-Methods"] = "GET, POST"
                 response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-Request-Id"
-            response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, X-Model-Digest, Server-Timing"
+            exposed = "X-Request-Id, X-Model-Digest, X-Model-Fallback, Server-Timing"
+            response.headers["Access-Control-Expose-Headers"] = exposed
         return response

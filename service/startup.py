@@ -28,10 +28,10 @@ def begin(settings: Settings) -> None:
 
 
 def finish(settings: Settings) -> State:
-    """Return what `begin` loaded, waiting for it; without `begin`, load now."""
-    if _under_way is None:
-        return Loader(settings).load()
-    return _under_way.result()
+    """Return what `begin` loaded, waiting for it; without `begin`, and a second time, load now."""
+    global _under_way
+    begun, _under_way = _under_way, None
+    return Loader(settings).load() if begun is None else begun.result()
 
 
 def _load(settings: Settings, future: Future[State]) -> None:
@@ -60,7 +60,9 @@ class Startup:
         """Note that connections are answered, and write the one line that tells it all."""
         now = self._clock()
         self.phases |= {"listen": now - self._built, "total": now - self._started}
-        log.info("service.started", extra={f"{name}_seconds": round(self.phases.get(name, 0.0), 4) for name in PHASES})
+        # a phase that was never reached is left out: it did not take 0 seconds
+        reached = [name for name in PHASES if name in self.phases]
+        log.info("service.started", extra={f"{name}_seconds": round(self.phases[name], 4) for name in reached})
 
 
 def process_start() -> float:

@@ -38,7 +38,9 @@ class Fleet:
     def start(self, settings: Mapping[str, str], **options: object) -> Server:
         folder = self._folder / str(len(self._all))
         folder.mkdir()
-        server = servers.start(settings, folder, **options)
+        # what one server downloads, and whether it was killed, is nothing to another one unless a test says so
+        own = {"MODEL_CACHE_DIR": str(folder / "cache"), "ROOKERY_BAKED_BUNDLE": str(folder / "no-bundle")}
+        server = servers.start({**own, **settings}, folder, **options)
         self._all.append(server)
         return server
 

@@ -132,6 +132,20 @@ def unready_app() -> Flask:
 
 
 @pytest.fixture
+def private(tmp_path: Path) -> Settings:
+    """Settings with a cache folder of their own and nothing baked in; give them a bundle."""
+    return Settings(cache_dir=tmp_path / "cache", baked_bundle=tmp_path / "no-bundle")
+
+
+@pytest.fixture
+def private_environment(private: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same in the environment."""
+    monkeypatch.setenv("MODEL_CACHE_DIR", str(private.cache_dir))
+    monkeypatch.setenv("ROOKERY_BAKED_BUNDLE", str(private.baked_bundle))
+    return private
+
+
+@pytest.fixture
 def root_logging() -> Iterator[None]:
     """Put the root logger's handlers and level back afterwards."""
     root = logging.getLogger()

@@ -285,7 +285,10 @@ def test_a_named_origin_may_call_and_read(opened, origin):
         answered.header("Access-Control-Allow-Origin"),
         answered.header("Vary"),
     )
-    assert answered.header("Access-Control-Expose-Headers") == "X-Request-Id, X-Model-Digest, Server-Timing"
+    assert (
+        answered.header("Access-Control-Expose-Headers")
+        == "X-Request-Id, X-Model-Digest, X-Model-Fallback, Server-Timing"
+    )
 
 
 def test_a_named_origin_may_read_a_refusal(opened):
@@ -319,8 +322,8 @@ def test_credentials_are_never_allowed(opened):
     assert None is answered.header("Access-Control-Allow-Credentials")
 
 
-def test_without_an_answerer_the_bundle_of_the_settings_is_loaded(bundles):
-    app = create_app(replace(SETTINGS, model_uri=bundles["iris"]))
+def test_without_an_answerer_the_bundle_of_the_settings_is_loaded(bundles, private):
+    app = create_app(replace(private, model_uri=str(bundles["iris"])))
     assert request(app, "GET", "/model").json["name"] == "iris"
 
 
@@ -330,7 +333,9 @@ def test_without_a_model_predictions_are_refused_at_both_doors(unready_app):
         assert (answered.status, answered.json["reason"], answered.header("Retry-After")) == (503, "hash_mismatch", "5")
 
 
-def test_gunicorn_gets_a_bridge_over_the_bundle_in_the_environment(monkeypatch, bundles, capsys, root_logging):
+def test_gunicorn_gets_a_bridge_over_the_bundle_in_the_environment(
+    monkeypatch, bundles, private_environment, capsys, root_logging
+):
     monkeypatch.setenv("MODEL_URI", str(bundles["penguins"]))
     monkeypatch.setenv("ROOKERY_LOG_LEVEL", "info")
     assert isinstance(asgi(), Bridge)

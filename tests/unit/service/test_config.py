@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model import sign
 from service.config import SettingError, Settings, settings_table
 
 HEX = "0123456789abcdef" * 4
@@ -14,9 +15,17 @@ HEX = "0123456789abcdef" * 4
 GOOD = {
     ("PORT", "1"): ("port", 1),
     ("PORT", "65535"): ("port", 65535),
-    ("MODEL_URI", "bundles/penguins/ab"): ("model_uri", Path("bundles/penguins/ab")),
+    ("MODEL_URI", "bundles/penguins/ab"): ("model_uri", "bundles/penguins/ab"),
     ("MODEL_DIGEST", HEX): ("model_digest", f"sha256:{HEX}"),
     ("MODEL_DIGEST", f"sha256:{HEX}"): ("model_digest", f"sha256:{HEX}"),
+    ("MODEL_FALLBACK_URI", "bundles/penguins/cd"): ("fallback_uri", "bundles/penguins/cd"),
+    ("MODEL_FALLBACK_DIGEST", HEX): ("fallback_digest", f"sha256:{HEX}"),
+    ("MODEL_MIN_SERIAL", "7"): ("min_serial", 7),
+    ("ROOKERY_MODEL_CONTRACT", f"sha256:{HEX}"): ("model_contract", f"sha256:{HEX}"),
+    ("MODEL_CACHE_DIR", "/cache/models"): ("cache_dir", Path("/cache/models")),
+    ("ALLOW_FALLBACK", "false"): ("allow_fallback", False),
+    ("ROOKERY_BAKED_BUNDLE", "/app/bundle"): ("baked_bundle", Path("/app/bundle")),
+    ("ROOKERY_LOAD_SECONDS", "300"): ("load_seconds", 300),
     ("ENGINE", "onnx"): ("engine", "onnx"),
     ("ENGINE", "xgboost"): ("engine", "xgboost"),
     ("FAST_PATH", "false"): ("fast_path", False),
@@ -39,6 +48,11 @@ GOOD = {
 WRONG = {
     "PORT": ["0", "65536", "-1", "8080 ", "80.0", "http", "1" * 5000, "8080\n"],
     "MODEL_DIGEST": ["ab", HEX.upper(), f"sha512:{HEX}", f"{HEX}0", f"{HEX}\n"],
+    "MODEL_FALLBACK_DIGEST": ["ab", HEX.upper(), f"sha512:{HEX}"],
+    "MODEL_MIN_SERIAL": ["-1", "1.0", "v2", str(10**9 + 1)],
+    "ROOKERY_MODEL_CONTRACT": ["ab", "penguins"],
+    "ALLOW_FALLBACK": ["0", "no"],
+    "ROOKERY_LOAD_SECONDS": ["0", "301", "8s", "0.5"],
     "ENGINE": ["onnxruntime", "ONNX", "none"],
     "FAST_PATH": ["1", "yes", "off", " true"],
     "MAX_INSTANCES": ["0", "1000001", "ten", "1e4", "10_000"],
@@ -60,8 +74,17 @@ def test_a_setting_is_parsed_and_the_others_keep_their_defaults(given, expected)
 
 def test_every_setting_has_a_test():
     names = {declared.metadata["env"] for declared in dataclasses.fields(Settings)}
-    assert names == {name for name, _ in GOOD}
-    assert names - set(WRONG) == {"MODEL_URI", "ROOKERY_COMMIT", "ROOKERY_BUILD_TIME"}
+    # keys have tests of their own below
+    assert names - {"MODEL_PUBLIC_KEY"} == {name for name, _ in GOOD}
+    assert names - set(WRONG) == {
+        "MODEL_URI",
+        "MODEL_FALLBACK_URI",
+        "MODEL_PUBLIC_KEY",
+        "MODEL_CACHE_DIR",
+        "ROOKERY_BAKED_BUNDLE",
+        "ROOKERY_COMMIT",
+        "ROOKERY_BUILD_TIME",
+    }
 
 
 @pytest.mark.parametrize(("name", "text"), [(n, t) for n, texts in WRONG.items() for t in texts], ids=lambda v: v[:20])
@@ -97,7 +120,9 @@ def test_an_unknown_setting_is_refused_with_the_name_meant(name, meant):
 def test_a_setting_like_no_other_is_refused_with_all_that_are_known():
     with pytest.raises(SettingError) as refused:
         Settings.from_env({"ROOKERY_ZZZZZZZZZZZZZZZZZ": ""})
-    assert str(refused.value).startswith("ROOKERY_ZZZZZZZZZZZZZZZZZ is not a setting; known are ROOKERY_BIND_HOST, ")
+    assert str(refused.value).startswith(
+        "ROOKERY_ZZZZZZZZZZZZZZZZZ is not a setting; known are ROOKERY_MODEL_CONTRACT, "
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,3 +156,124 @@ def test_the_table_names_every_setting_with_its_default_and_meaning():
     assert "| `FAST_PATH` | `true` | short door" in settings_table()
     assert "| `MODEL_DIGEST` |  | digest" in settings_table()
     assert "| `PORT` | `8080` | TCP port" in settings_table()
+
+
+# --- keys
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a public key."""
+    return sign.make_keys(tmp_path_factory.mktemp("keys"))[1]
+
+
+def test_a_key_is_given_as_text_or_as_a_file(public):
+    as_file = Settings.from_env({"MODEL_PUBLIC_KEY": str(public)}).public_keys
+    as_text = Settings.from_env({"MODEL_PUBLIC_KEY": "\n" + public.read_text()}).public_keys
+    assert as_file is not None
+    assert as_text is not None
+    assert len(as_file.by_hint) == 1
+    assert set(as_file.by_hint) == set(as_text.by_hint)
+
+
+def test_two_keys_may_sign_while_one_is_rotated(public, tmp_path):
+    other = sign.make_keys(tmp_path)[1].read_text()
+    found = Settings.from_env({"MODEL_PUBLIC_KEY": public.read_text() + other}).public_keys
+    assert found is not None
+    assert len(found.by_hint) == 2
+
+
+NOT_A_KEY = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("/nowhere/key.pem", "cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("-----BEGIN PUBLIC KEY-----", "holds no PEM public key (-----BEGIN PUBLIC KEY-----)"),
+        (NOT_A_KEY, "holds a public key that cannot be read"),
+    ],
+    ids=["no file", "a folder", "cut off", "not a key"],
+)
+def test_a_key_that_cannot_be_used_is_refused_in_one_line(text, reason):
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env({"MODEL_PUBLIC_KEY": text})
+    assert f"MODEL_PUBLIC_KEY={text[:40]!r} {reason}" == str(refused.value)
+
+
+def test_a_private_key_is_refused_and_not_repeated(tmp_path):
+    private = sign.make_keys(tmp_path)[0]
+    for text in (str(private), private.read_text()):
+        with pytest.raises(SettingError) as refused:
+            Settings.from_env({"MODEL_PUBLIC_KEY": text})
+        assert str(refused.value).endswith("holds no PEM public key (-----BEGIN PUBLIC KEY-----)")
+        assert private.read_text().splitlines()[1][:16] not in str(refused.value)
+
+
+def test_a_key_on_another_curve_is_refused(tmp_path):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    form = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(SettingError, match="holds a key that is not ECDSA on P-256"):
+        Settings.from_env({"MODEL_PUBLIC_KEY": form.decode()})
+
+
+# --- nothing unpinned and unsigned from a bucket
+
+IN_BUCKET = ("MODEL_URI", "MODEL_DIGEST"), ("MODEL_FALLBACK_URI", "MODEL_FALLBACK_DIGEST")
+
+
+@pytest.mark.parametrize(("address", "pin"), IN_BUCKET)
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        (f"gs://models/penguins/{HEX}/", f"sha256:{HEX}"),
+        ("gs://models/penguins/latest", "sha256:<64 hex>"),
+        ("gs://models", "sha256:<64 hex>"),
+    ],
+    ids=["named", "unnamed", "whole bucket"],
+)
+def test_an_unpinned_bundle_in_a_bucket_is_refused_with_the_line_to_add(address, pin, uri, line):
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env({address: uri})
+    assert f"{address} is in a bucket, but neither pinned nor signed; add {pin}={line} or MODEL_PUBLIC_KEY" == str(
+        refused.value
+    )
+
+
+def test_the_line_to_add_is_enough():
+    uri = f"gs://models/penguins/{HEX}/"
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env({"MODEL_URI": uri})
+    name, _, value = str(refused.value).partition("add ")[2].split(" ")[0].partition("=")
+    assert Settings.from_env({"MODEL_URI": uri, name: value}).model_digest == f"sha256:{HEX}"
+
+
+@pytest.mark.parametrize(("address", "pin"), IN_BUCKET)
+def test_the_pin_of_the_one_is_none_of_the_other(address, pin):
+    (other,) = {"MODEL_DIGEST", "MODEL_FALLBACK_DIGEST"} - {pin}
+    with pytest.raises(SettingError, match=f"add {pin}="):
+        Settings.from_env({address: "gs://models/penguins", other: HEX})
+
+
+@pytest.mark.parametrize(("address", "pin"), IN_BUCKET)
+def test_a_pinned_or_signed_bundle_in_a_bucket_is_taken(address, pin, public):
+    uri = "gs://models/penguins"
+    for more in ({pin: HEX}, {"MODEL_PUBLIC_KEY": str(public)}):
+        found = Settings.from_env({address: uri, **more})
+        assert uri in (found.model_uri, found.fallback_uri)
+
+
+@pytest.mark.parametrize("address", ["MODEL_URI", "MODEL_FALLBACK_URI"])
+@pytest.mark.parametrize("uri", ["gs://", "gs://UPPER/x", "gs://models/../x", "gs://models/x//y", "gs://models/x?y"])
+def test_an_address_that_is_none_is_refused(address, uri):
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env({address: uri, "MODEL_DIGEST": HEX, "MODEL_FALLBACK_DIGEST": HEX})
+    assert f"{address}: {uri!r} is not an address such as gs://bucket/models/penguins" == str(refused.value)
+
+
+def test_a_bundle_on_disk_needs_neither_pin_nor_key():
+    assert Settings.from_env({"MODEL_URI": "/bundle", "MODEL_FALLBACK_URI": "/other"}).model_digest is None

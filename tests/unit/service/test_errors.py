@@ -22,6 +22,8 @@ from service.errors import (
 )
 from service.reply import PROBLEM
 
+MODEL = (("X-Model-Digest", "sha256:" + "ab" * 32), ("X-Model-Fallback", "baked_in"))
+
 CLASSES = {
     errors.MalformedBody: (400, "malformed-body"),
     errors.AmbiguousBody: (400, "ambiguous-body"),
@@ -39,15 +41,15 @@ CLASSES = {
 
 
 def _body(error: BaseException) -> dict[str, object]:
-    found: dict[str, object] = json.loads(to_reply(error, "id-1", None).body)
+    found: dict[str, object] = json.loads(to_reply(error, "id-1", ()).body)
     return found
 
 
 @pytest.mark.parametrize(("kind", "status", "slug"), [(k, *v) for k, v in CLASSES.items()], ids=lambda v: str(v)[:40])
 def test_a_refusal_becomes_a_problem_document(kind, status, slug):
-    reply = to_reply(kind([Problem("/a", "type", "must be a number")]), "id-1", "sha256:ab")
+    reply = to_reply(kind([Problem("/a", "type", "must be a number")]), "id-1", MODEL)
     assert status == reply.status
-    assert reply.headers == (("Content-Type", PROBLEM), ("X-Request-Id", "id-1"), ("X-Model-Digest", "sha256:ab"))
+    assert reply.headers == (("Content-Type", PROBLEM), ("X-Request-Id", "id-1"), *MODEL)
     assert {
         "type": f"urn:rookery:problem:{slug}",
         "title": kind.title,
@@ -62,8 +64,8 @@ def test_every_refusal_there_is_stands_in_the_table():
     assert set(ServiceError.__subclasses__()) == {*CLASSES, OtherHttpError}
 
 
-def test_without_a_model_there_is_no_digest():
-    assert to_reply(errors.NoModel(), "id-1", None).headers == (("Content-Type", PROBLEM), ("X-Request-Id", "id-1"))
+def test_without_a_model_none_is_named():
+    assert to_reply(errors.NoModel(), "id-1", ()).headers == (("Content-Type", PROBLEM), ("X-Request-Id", "id-1"))
 
 
 def test_without_problems_the_title_is_the_detail_and_there_is_no_list():
@@ -80,7 +82,7 @@ def test_a_suggestion_is_told():
 
 def test_further_members_and_headers_are_told():
     refusal = errors.NoModel(detail="none", headers=(("Retry-After", "5"),), reason="hash_mismatch")
-    reply = to_reply(refusal, "id-1", None)
+    reply = to_reply(refusal, "id-1", ())
     assert ("Retry-After", "5") in reply.headers
     assert json.loads(reply.body)["reason"] == "hash_mismatch"
 
@@ -96,7 +98,7 @@ def test_the_framework_s_refusals_keep_their_status_and_phrase():
 
 @pytest.mark.parametrize("error", [ValueError("secret 39.1"), RecursionError(), MemoryError(), KeyError("secret")])
 def test_what_is_our_fault_tells_nothing_but_the_request_id(error):
-    reply = to_reply(error, "id-1", "sha256:ab")
+    reply = to_reply(error, "id-1", MODEL)
     assert reply.status == 500
     assert b"secret" not in reply.body
     assert json.loads(reply.body) == {
@@ -119,7 +121,7 @@ def test_the_first_twenty_problems_are_named_and_all_are_counted(count):
 @pytest.mark.parametrize("letter", ["x", '"', "\x01", "ä", "\N{PENGUIN}"], ids=ascii)
 def test_long_messages_never_make_a_reply_long(letter):
     problems = [Problem("/soil", "range", letter * 2_000)] * 30
-    reply = to_reply(errors.ImplausibleValue(problems), "i" * 128, "sha256:" + "0" * 64)
+    reply = to_reply(errors.ImplausibleValue(problems), "i" * 128, MODEL)
     named = json.loads(reply.body)["errors"]
     assert len(reply.body) <= MAX_REPLY_BYTES
     assert 0 < len(named) < MAX_PROBLEMS
@@ -127,7 +129,7 @@ def test_long_messages_never_make_a_reply_long(letter):
 
 
 def test_a_detail_that_is_too_long_alone_is_still_answered():
-    assert to_reply(errors.RouteNotFound(detail="x" * MAX_REPLY_BYTES), "id-1", None).status == 404
+    assert to_reply(errors.RouteNotFound(detail="x" * MAX_REPLY_BYTES), "id-1", ()).status == 404
 
 
 @pytest.mark.parametrize(

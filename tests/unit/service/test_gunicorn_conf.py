@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from model.cache import Cache
+from service import startup
+from service.config import Settings
+from service.loader import Ready
+
 FILE = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
 SET = ("PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL")
 
@@ -34,7 +39,7 @@ def test_the_event_loop_worker_calls_our_bridge_after_the_fork(monkeypatch):
     assert tuple(found[name] for name in ("wsgi_app", "worker_class", "asgi_lifespan", "preload_app")) == (
         "service.app:asgi()",
         "asgi",
-        "off",
+        "on",
         False,
     )
 
@@ -65,12 +70,35 @@ def test_a_wrong_setting_stops_the_start_with_one_line(monkeypatch, capsys, name
     assert (2, line) == (stopped.value.code, capsys.readouterr().err)
 
 
-def test_the_parser_holds_a_whole_body_behind_a_request_in_progress(monkeypatch):
+@pytest.fixture
+def protocol(monkeypatch: pytest.MonkeyPatch, private_environment: Settings, root_logging: None) -> type:
+    """Gunicorn keeps the parser on its class: what the hook puts there goes away after the test."""
     from gunicorn.asgi.protocol import ASGIProtocol
 
     assert ASGIProtocol._check_h1c_protocol_available()
-    # Gunicorn keeps the parser on its class: what the hook puts there goes away after the test
     monkeypatch.setattr(ASGIProtocol, "_h1c_protocol_class", ASGIProtocol._h1c_protocol_class)
+    return ASGIProtocol
+
+
+def test_the_parser_holds_a_whole_body_behind_a_request_in_progress(monkeypatch, private_environment, protocol):
     monkeypatch.setenv("MAX_BODY_BYTES", "100000")
     _run(monkeypatch)["post_fork"](None, None)  # type: ignore[operator]
-    assert ASGIProtocol._h1c_protocol_class.keywords == {"limit_remaining": 100_000 + (128 << 10)}
+    startup.finish(private_environment)
+    assert protocol._h1c_protocol_class.keywords == {"limit_remaining": 100_000 + (128 << 10)}
+
+
+def test_a_worker_begins_to_load_after_the_fork(monkeypatch, bundles, protocol):
+    monkeypatch.setenv("MODEL_URI", str(bundles["penguins"]))
+    _run(monkeypatch)["post_fork"](None, None)  # type: ignore[operator]
+    # other settings: what comes back was loaded by the hook
+    state = startup.finish(Settings(model_uri="/nowhere"))
+    assert isinstance(state, Ready)
+    assert f"sha256:{bundles['penguins'].name}" == state.digest
+
+
+def test_a_worker_that_ends_in_good_order_leaves_no_mark(monkeypatch, private_environment):
+    Cache(private_environment.cache_dir).begin("sha256:" + "ab" * 32)
+    running = private_environment.cache_dir / "running"
+    assert len(list(running.iterdir())) == 1
+    _run(monkeypatch)["worker_exit"](None, None)  # type: ignore[operator]
+    assert list(running.iterdir()) == []

@@ -364,3 +364,46 @@ def test_the_status_line_of_the_short_door_has_its_phrase(answerers, body, extra
     given = environ("POST", "/predict", encode(body), **extra)
     _behind(answerers, [])(given, lambda status, _headers: seen.append(status))
     assert [line] == seen
+
+
+def _lifespan(listening: Any, answerer: Answerer, *kinds: str) -> Client:
+    client = Client(*({"type": f"lifespan.{kind}"} for kind in kinds))
+    client.talk(Bridge(lambda *_: [], answerer, LIMIT, listening), {"type": "lifespan"})
+    return client
+
+
+def test_the_bridge_follows_the_server_s_life_and_says_once_that_it_listens(answerer):
+    heard: list[str] = []
+    client = _lifespan(lambda: heard.append("listening"), answerer, "startup", "shutdown")
+    assert [message["type"] for message in client.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert (heard, client.unread) == (["listening"], 0)
+
+
+def test_it_listens_only_after_the_server_knows_that_the_start_is_complete(answerer):
+    order: list[str] = []
+
+    class Server(Client):
+        async def send(self, message: dict[str, Any]) -> None:
+            order.append(message["type"])
+
+    server = Server({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    server.talk(Bridge(lambda *_: [], answerer, LIMIT, lambda: order.append("listening")), {"type": "lifespan"})
+    assert order.index("lifespan.startup.complete") < order.index("listening")
+
+
+def test_a_server_that_ends_before_it_began_is_followed_too(answerer):
+    heard: list[str] = []
+    client = _lifespan(lambda: heard.append("listening"), answerer, "shutdown")
+    assert ([message["type"] for message in client.sent], heard) == (["lifespan.shutdown.complete"], [])
+
+
+def test_nobody_needs_to_hear_that_it_listens(answerer):
+    client = Client({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    client.talk(Bridge(lambda *_: [], answerer, LIMIT), {"type": "lifespan"})
+    assert len(client.sent) == 2
+
+
+def test_what_is_neither_http_nor_a_life_is_left_alone(answerer):
+    client = Client({"type": "websocket.connect"})
+    client.talk(Bridge(lambda *_: [], answerer, LIMIT), {"type": "websocket"})
+    assert (client.sent, client.unread) == ([], 1)
