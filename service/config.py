@@ -199,6 +199,9 @@ def settings_table() -> str:
     for declared in fields(Settings):
         default = declared.default
         shown = "" if default in (None, ()) else f"`{'true' if default is True else default}`"
+        if default == DEFAULT_CACHE:
+            # the table is the same for every user and machine
+            shown = "`<temporary folder>/rookery-<uid>`"
         lines.append(f"| `{declared.metadata['env']}` | {shown} | {declared.metadata['doc']} |")
     return "\n".join(lines) + "\n"
 
