@@ -37,12 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv
             print(f"Serving {uri} on http://{settings.bind_host}:{settings.port}", flush=True)
         else:
             uri = str(resolve(Path(uri)))
-            contract = verify.read(Path(uri), settings.model_digest, settings.public_keys).manifest
-            print(curl_line(contract, settings.bind_host, settings.port), flush=True)
+            bundle = verify.read(Path(uri), settings.model_digest, settings.public_keys)
+            os.environ["MODEL_DIGEST"] = bundle.digest
+            print(curl_line(bundle.manifest, settings.bind_host, settings.port), flush=True)
     except (SettingError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    # a bundle named here wins over MODEL_URI; Gunicorn reads its settings from the environment
+    # a bundle named here wins over MODEL_URI, and what was read here is what is served; Gunicorn reads the environment
     os.environ["MODEL_URI"] = uri
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION)]
     os.execv(sys.executable, command + (["--reload"] if given.reload else []))  # noqa: S606 - no shell is wanted

@@ -1,0 +1,45 @@
+"""The command that serves on this machine, up to where it becomes Gunicorn."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from model.manifest import example
+from model.verify import VerifiedBundle
+from service.__main__ import curl_line, main, resolve
+
+
+def test_missing_bundle_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status = main([str(tmp_path / "none")])
+
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.out == ""
+    assert printed.err.startswith("error: bundle_missing: ")
+    assert printed.err.count("\n") == 1
+
+
+def test_wrong_setting_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("PORT", "eighty")
+
+    assert main([]) == 2
+    assert capsys.readouterr().err == "error: PORT='eighty' must be a whole number from 1 to 65535\n"
+
+
+def test_folder_with_a_current_file_stands_for_the_bundle_it_names(tmp_path: Path):
+    (tmp_path / "current").write_text("abc\n")
+
+    assert resolve(tmp_path) == tmp_path / "abc"
+    assert resolve(tmp_path / "abc") == tmp_path / "abc"
+
+
+def test_the_line_to_try_sends_an_ordinary_instance(penguins: VerifiedBundle):
+    printed = curl_line(penguins.manifest, "0.0.0.0", 9000)
+
+    words = shlex.split(next(line for line in printed.splitlines() if "curl" in line))
+    assert "http://127.0.0.1:9000/predict" in words
+    assert json.loads(words[words.index("-d") + 1]) == example(penguins.manifest)
