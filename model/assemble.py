@@ -18,14 +18,17 @@ from sklearn.covariance import ledoit_wolf
 from model import bundle, compiling, engines, golden, reference
 from model import manifest as manifests
 from model.dataset import Dataset
-from model.engines import XGBoostEngine
-from model.errors import CompileError
+from model.engines import Engine, XGBoostEngine
+from model.errors import CompileError, EngineError
 from model.evaluate import Evaluated, OutOfFold
 from model.learners import BoostedTrees, Estimator
 from model.manifest import Algorithm, Engines, Golden, Manifest, Parity, Reference
 from model.predictor import EngineName
 from model.reference import FloatArray
 from model.spec import LoadedSpec
+from model.tables import TablesEngine
+
+FileBytes = dict[str, bytes]
 
 LIBRARIES = ("xgboost", "xgboost-cpu", "scikit-learn", "numpy", "onnx", "onnxmltools", "skl2onnx", "onnxruntime")
 
@@ -38,13 +41,14 @@ class Compiled:
     engines: Engines
     parity: Parity | None
     note: str | None
+    tables: Parity | None
 
 
 def compile_and_prove(loaded: LoadedSpec, data: Dataset, model: BoostedTrees | Estimator) -> Compiled:
-    """Compile, prove, and decide which engine serves.
+    """Compile, prove, and decide which engine serves: the fastest that is proven, unless the spec says which.
 
     Raises:
-        CompileError: nothing is proven and XGBoost cannot stand in, or the spec asks for ONNX and it is not proven.
+        CompileError: nothing is proven and XGBoost cannot stand in, or the spec's own choice is not proven.
     """
     wish, files = loaded.spec.algorithm.engine, {}
     original: XGBoostEngine | Estimator
@@ -61,17 +65,35 @@ def compile_and_prove(loaded: LoadedSpec, data: Dataset, model: BoostedTrees | E
         )
     except CompileError as error:
         note = str(error)
+    proven: list[EngineName] = []
     if parity is not None and parity.proven:
         files["model.onnx"] = payload
-        fallback: Literal["xgboost"] | None = "xgboost" if "model.json" in files else None
-        default: EngineName = "xgboost" if wish == "xgboost" else "onnx"
-        return Compiled(files, Engines(default=default, fallback=fallback), parity, None)
-    if isinstance(model, Estimator):
+        proven, note = ["onnx"], None
+    tables, tables_note = _prove_tables(loaded, data, model, original, files)
+    if tables is not None and tables.proven:
+        proven.insert(0, "tables")
+    if isinstance(model, Estimator) and not proven:
         name = loaded.spec.algorithm.name
         raise CompileError(f"{loaded.path}: {name} is refused, as its compiled form is not proven: {note}")
-    if wish == "onnx":
-        raise CompileError(f'{loaded.path}: engine = "onnx" is asked for, but the compiled form is not proven: {note}')
-    return Compiled(files, Engines(default="xgboost", fallback=None), parity, note)
+    if wish not in ("auto", "xgboost", *proven):
+        why = tables_note if wish == "tables" else note
+        raise CompileError(f'{loaded.path}: engine = "{wish}" is asked for, but this form is not proven: {why}')
+    default: EngineName = (*proven, "xgboost")[0] if wish == "auto" else wish
+    fallback: Literal["xgboost"] | None = "xgboost" if "model.json" in files and proven else None
+    return Compiled(files, Engines(default=default, fallback=fallback), parity, note, tables)
+
+
+def _prove_tables(
+    loaded: LoadedSpec, data: Dataset, model: BoostedTrees | Estimator, original: Engine | Estimator, files: FileBytes
+) -> tuple[Parity | None, str | None]:
+    """Build the lookup tables of boosted trees and compare them with XGBoost: the proof, or why there is none."""
+    if not isinstance(model, BoostedTrees):
+        return None, "only boosted trees have lookup tables"
+    try:
+        engine = TablesEngine(files["model.json"], data.features, len(data.classes))
+    except EngineError as error:
+        return None, str(error)
+    return compiling.prove_engine(model, original, engine, "double", data.features, data.matrix, loaded.spec.seed)
 
 
 def describe(
@@ -114,6 +136,7 @@ def describe(
         coverage=max(c.level for c in evaluated.quality.coverage if c.level <= s.coverage),
         quality=evaluated.quality,
         parity=compiled.parity,
+        tables=compiled.tables,
         reference=summarise(data, evaluated.out_of_fold, s.novelty_threshold),
         golden=Golden(
             rows=rows,

@@ -70,17 +70,33 @@ def prove(
 
     Returns:
         The proof, and None or what differs most: the largest difference and the row it was found in.
+
+    Raises:
+        CompileError: ONNX Runtime refuses it.
     """
+    try:
+        engine = OnnxEngine(payload, len(features))
+    except EngineError as error:
+        raise CompileError(str(error)) from error
+    return prove_engine(model, original, engine, precision, features, training, seed)
+
+
+def prove_engine(
+    model: BoostedTrees | Estimator,
+    original: Engine | BoostedTrees | Estimator,
+    engine: Engine,
+    precision: Precision,
+    features: Sequence[Feature],
+    training: FloatMatrix,
+    seed: int,
+) -> tuple[Parity, str | None]:
+    """Compare any engine with the original, see `prove`."""
     splits = model.splits()
     rows = np.concatenate(
         [training, random_rows(features, RANDOM_ROWS, seed), threshold_rows(features, training, splits, seed)]
     )
     trees = model.leaves(training[:1])
     tolerance = TOLERANCE_LARGE if trees is not None and trees.shape[1] > LARGE_TREES else TOLERANCE
-    try:
-        engine = OnnxEngine(payload, len(features))
-    except EngineError as error:
-        raise CompileError(str(error)) from error
     known = _answers(original, rows)
     found = engine.predict(rows)
     difference = np.abs(found - known).max(axis=1)
@@ -236,10 +252,10 @@ def _answers(original: Engine | BoostedTrees | Estimator, rows: FloatMatrix) -> 
     return np.concatenate([ask(rows[start : start + 4096]) for start in range(0, len(rows), 4096)])
 
 
-def _depends_on_batch(engine: OnnxEngine, rows: FloatMatrix, count: int = 97) -> bool:
+def _depends_on_batch(engine: Engine, rows: FloatMatrix, count: int = 97) -> bool:
     """Whether any of some rows is answered differently alone, in a small batch, and in a large one."""
     some = rows[np.linspace(0, len(rows) - 1, count).astype(np.intp)]
     together = engine.predict(some)
-    alone = np.concatenate([engine.predict(some[i : i + 1]) for i in range(count)])
+    alone = np.array([engine.predict_one(row) for row in some.tolist()])
     sevens = np.concatenate([engine.predict(some[i : i + 7]) for i in range(0, count, 7)])
     return not all(np.array_equal(together, parts, equal_nan=True) for parts in (alone, sevens))

@@ -1,7 +1,8 @@
-"""The one door to XGBoost and ONNX Runtime: bytes in, probabilities out."""
+"""The one door to what computes, XGBoost and ONNX Runtime among it: bytes in, probabilities out."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.domain import Feature, FloatMatrix, one_hot
 from model.errors import EngineError
+from model.tables import TablesEngine
 
 Probabilities = NDArray[np.float64]
 Margins = NDArray[np.float64]
@@ -33,6 +35,14 @@ class Engine(Protocol):
 
         Returns:
             float64, shape (n, k); a row's answer never depends on the other rows.
+        """
+        ...
+
+    def predict_one(self, row: Sequence[float]) -> list[float]:
+        """Return the probabilities of one row, those of `predict` bit for bit.
+
+        Args:
+            row: float32 values as Python floats, shape (d,).
         """
         ...
 
@@ -72,6 +82,21 @@ class OnnxEngine:
         )
         self._lanes = VECTOR_BYTES // np.dtype(self._dtype).itemsize
         self._width = width
+        self._bind_one_row()
+
+    def _bind_one_row(self) -> None:
+        """Bind buffers for one row, used again and again: the most frequent call allocates nothing."""
+        self._row = np.zeros((self._lanes if self._is_padded else 1, self._width), dtype=self._dtype)
+        try:
+            self._answer = self._session.run(["probabilities"], {self._input: self._row})[0]
+        except Exception as error:  # see above
+            raise EngineError(f"ONNX Runtime cannot compute model.onnx: {str(error)[:200]}") from error
+        self._binding, self._lock = self._session.io_binding(), threading.Lock()
+        for bind, name, buffer in (
+            (self._binding.bind_input, self._input, self._row),
+            (self._binding.bind_output, "probabilities", self._answer),
+        ):
+            bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
 
     def predict(self, matrix: FloatMatrix) -> Probabilities:
         """See `Engine.predict`."""
@@ -82,6 +107,14 @@ class OnnxEngine:
         padded = np.zeros((max(-(-n // self._lanes), 1) * self._lanes, self._width), dtype=self._dtype)
         padded[:n] = matrix
         return np.asarray(self._session.run(["probabilities"], {self._input: padded})[0][:n], dtype=np.float64)
+
+    def predict_one(self, row: Sequence[float]) -> list[float]:
+        """See `Engine.predict_one`."""
+        with self._lock:
+            self._row[0] = row
+            self._session.run_with_iobinding(self._binding)
+            probabilities: list[float] = self._answer[0].tolist()
+            return probabilities
 
 
 class XGBoostEngine:
@@ -126,6 +159,11 @@ class XGBoostEngine:
         raw = np.asarray(self._booster.inplace_predict(one_hot(self._features, matrix)), dtype=np.float64)
         return np.stack([1 - raw, raw], axis=1) if raw.ndim == 1 else raw
 
+    def predict_one(self, row: Sequence[float]) -> list[float]:
+        """See `Engine.predict_one`."""
+        probabilities: list[float] = self.predict(np.array([row], dtype=np.float32))[0].tolist()
+        return probabilities
+
     def margins(self, matrix: FloatMatrix) -> Margins:
         """Return raw scores in log-odds, shape (n, k); a binary model's single margin m becomes (-m, m)."""
         _check_width(matrix, len(self._features))
@@ -150,15 +188,14 @@ class XGBoostEngine:
         return _sum_one_hot(self._features, raw)
 
 
-def load(
-    name: str, files: Mapping[str, bytes], features: Sequence[Feature], class_count: int
-) -> OnnxEngine | XGBoostEngine:
+def load(name: str, files: Mapping[str, bytes], features: Sequence[Feature], class_count: int) -> Engine:
     """Load the named engine from a verified bundle's files.
 
     Raises:
         EngineError: the bundle has no file for it, or the engine refuses the file.
     """
-    loaders: dict[str, tuple[str, Callable[[bytes], OnnxEngine | XGBoostEngine]]] = {
+    loaders: dict[str, tuple[str, Callable[[bytes], Engine]]] = {
+        "tables": ("model.json", lambda payload: TablesEngine(payload, features, class_count)),
         "onnx": ("model.onnx", lambda payload: OnnxEngine(payload, len(features))),
         "xgboost": ("model.json", lambda payload: XGBoostEngine(payload, features, class_count)),
     }

@@ -134,7 +134,7 @@ def check(payload: bytes, manifest: Manifest) -> None:
     """
     width = sum(len(f.values) if f.is_category else 1 for f in manifest.features)
     classes = len(manifest.classes)
-    document = _decode(payload)
+    document = decode(payload)
     learner = document.learner
     need((3, 1, 0) <= document.version < (4, 0, 0), f"version {document.version} is not from 3.1 up to 4")
     _check_head(learner, width, classes)
@@ -145,8 +145,12 @@ def check(payload: bytes, manifest: Manifest) -> None:
     _check_nodes(forest.trees, width)
 
 
-def _decode(payload: bytes) -> Document:
-    """Parse the file so that XGBoost's reader can only read the same."""
+def decode(payload: bytes) -> Document:
+    """Parse the file so that XGBoost's reader can only read the same.
+
+    Raises:
+        StructureInvalid: what and where.
+    """
     strange = payload.translate(None, _ALPHABET)
     need(not strange, f"it holds the byte {strange[:1]!r}, which XGBoost never writes")
     try:

@@ -156,7 +156,7 @@ class Algorithm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Engines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which engine serves, and which one stands in if asked to."""
 
-    default: Literal["onnx", "xgboost"]
+    default: Literal["tables", "onnx", "xgboost"]
     fallback: Literal["xgboost"] | None
 
 
@@ -191,11 +191,25 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity | None
     reference: Reference
     golden: Golden
+    # the proof of the lookup tables; `parity` is that of model.onnx
+    tables: Parity | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The names of the inputs, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def engine_names(self) -> tuple[Literal["tables", "onnx", "xgboost"], ...]:
+        """Every engine that can serve the bundle, fastest first."""
+        names = {part.name for part in self.files}
+        has = {
+            "tables": self.tables is not None and self.tables.proven,
+            "onnx": "model.onnx" in names,
+            "xgboost": "model.json" in names,
+        }
+        order: tuple[Literal["tables", "onnx", "xgboost"], ...] = ("tables", "onnx", "xgboost")
+        return tuple(name for name in order if has[name])
 
     @property
     def set_floor(self) -> float:
@@ -261,7 +275,7 @@ def _inconsistency(m: Manifest) -> str | None:
     d, k, c = len(m.features), len(m.classes), len(m.reference.columns)
     names = {part.name for part in m.files}
     engines = {m.engines.default, *([m.engines.fallback] if m.engines.fallback else [])}
-    wanted = {"onnx": "model.onnx", "xgboost": "model.json"}
+    wanted = {"tables": "model.json", "onnx": "model.onnx", "xgboost": "model.json"}
     numeric = tuple(i for i, f in enumerate(m.features) if not f.is_category)
     checks = [
         (d >= 1 and len(set(m.feature_names)) == d, "features must be named, each once"),

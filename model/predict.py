@@ -176,7 +176,7 @@ def _parser() -> _Parser:
     parser.add_argument("input", metavar="in.csv", help="UTF-8 CSV with a header, columns in any order; - is stdin")
     parser.add_argument("output", metavar="out.csv", help="written whole or not at all; - is stdout, written at once")
     parser.add_argument("--digest", metavar="sha256:...", help="refuse any other bundle than this one")
-    parser.add_argument("--engine", choices=["onnx", "xgboost"], help="default: what the manifest says")
+    parser.add_argument("--engine", choices=["tables", "onnx", "xgboost"], help="default: what the manifest says")
     parser.add_argument(
         "--on-unit",
         choices=["refuse", "convert"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from model.explain import Contributions, Explainer
 from model.reference import FloatArray, Novelty
 from model.verify import VerifiedBundle
 
-EngineName = Literal["onnx", "xgboost"]
+EngineName = Literal["tables", "onnx", "xgboost"]
 
 # rows per engine call: a slice of the smallest model takes well under a millisecond, and memory stays flat
 SLICE_ROWS = 512
@@ -44,6 +44,29 @@ class Prediction:
     novelty: NDArray[np.float64]
     is_novel: NDArray[np.bool_]
 
+    def answers(self) -> list[Answer]:
+        """Return the rows one by one."""
+        columns = (self.classes, self.probabilities, self.sets, self.novelty, self.is_novel)
+        return list(map(Answer, *(column.tolist() for column in columns)))
+
+
+class Answer(NamedTuple):
+    """The answer for one row, in Python's own types: a row of a `Prediction`.
+
+    Attributes:
+        prediction: position of the largest probability.
+        probabilities: in class order.
+        members: per class, whether it is in the prediction set.
+        novelty: 0..1.
+        is_novel: whether the row is unlike the training data.
+    """
+
+    prediction: int
+    probabilities: list[float]
+    members: list[bool]
+    novelty: float
+    is_novel: bool
+
 
 class Predictor:
     """Answers rows from one bundle with one engine."""
@@ -57,6 +80,7 @@ class Predictor:
         self._novelty_threshold = self.manifest.reference.novelty_threshold
         self._set_floor = self.manifest.set_floor
         self._low, self._high = domain.plausible_bounds(self.manifest.features)
+        self._bounds = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._explainer = Explainer(bundle, engine)
         self.load_seconds: dict[str, float] = {}
 
@@ -92,6 +116,33 @@ class Predictor:
         outside = ((matrix < self._low) | (matrix > self._high)).any(axis=1)
         return Prediction(probabilities, classes, sets, novelty, (novelty > self._novelty_threshold) | outside)
 
+    def answers(self, matrix: FloatMatrix) -> list[Answer]:
+        """Answer n rows, one by one in Python's own types.
+
+        A single row takes a short way: the same engine call and the same float64 arithmetic without arrays, a fifth of
+        the time. Its answer is that of `predict`, bit for bit.
+
+        Args:
+            matrix: float32, shape (n, d), as `model.domain.to_matrix` lays it out.
+
+        Raises:
+            EngineError: the matrix has the wrong shape.
+        """
+        if len(matrix) != 1:
+            return self.predict(matrix).answers()
+        [row] = matrix.tolist()
+        if len(row) != len(self._bounds):
+            raise EngineError(f"needs {len(self._bounds)} columns, got {len(row)}")
+        probabilities = self.engine.predict_one(row)
+        index = probabilities.index(max(probabilities))
+        members = [probability >= self._set_floor for probability in probabilities]
+        members[index] = True
+        novelty = self._novelty.share(row)
+        is_novel = novelty > self._novelty_threshold
+        for value, (low, high) in zip(row, self._bounds, strict=True):
+            is_novel |= value < low or value > high
+        return [Answer(index, probabilities, members, novelty, is_novel)]
+
     def distances(self, matrix: FloatMatrix) -> FloatArray:
         """Return novelty distances, shape (n,), see `Novelty.distances`."""
         return self._novelty.distances(matrix)
@@ -123,7 +174,7 @@ class Predictor:
         differs = (worst > golden.tolerance) | ~np.isfinite(together).all(axis=1)
         differs |= (together.argmax(axis=1) != known.argmax(axis=1)) & (top[:, -1] - top[:, -2] > TIE)
         for index in range(0, len(matrix), 16):
-            alone = self.engine.predict(matrix[index : index + 1])[0]
+            alone = np.array(self.engine.predict_one(matrix[index].tolist()))
             differs[index] |= not np.abs(alone - known[index]).max() <= golden.tolerance
         if differs.any():
             row = int(differs.argmax())

@@ -50,18 +50,25 @@ def quality(spec: Spec, data: Dataset, found: Quality, temperature: float | None
         print(f"unit mix-ups noticed from the value alone: {name}: {shares}")
 
 
-def parity(found: Parity | None, note: str | None, engines: Engines) -> None:
-    """Print the proof."""
+def parity(found: Parity | None, note: str | None, tables: Parity | None, engines: Engines) -> None:
+    """Print the proofs."""
     if found is None:
         print(f"compiled form: none ({note})")
     else:
-        verdict = "proven equal" if found.proven else f"NOT proven ({note})"
-        print(
-            f"compiled form: {verdict}: {found.rows} rows, both sides of {found.split_thresholds} split thresholds, "
-            f"{found.class_differences} classes differ, largest difference {found.largest_difference:.2g} "
-            f"(allowed {found.tolerance:.0e}), computed in {found.precision}"
-        )
+        _proof("compiled form", found, note)
+    if tables is not None:
+        _proof("lookup tables", tables, "see the largest difference")
     print(f"served by {engines.default}" + (f", {engines.fallback} stands by" if engines.fallback else ""))
+
+
+def _proof(form: str, found: Parity, note: str | None) -> None:
+    """Print one proof."""
+    verdict = "proven equal" if found.proven else f"NOT proven ({note})"
+    print(
+        f"{form}: {verdict}: {found.rows} rows, both sides of {found.split_thresholds} split thresholds, "
+        f"{found.class_differences} classes differ, largest difference {found.largest_difference:.2g} "
+        f"(allowed {found.tolerance:.0e}), computed in {found.precision}"
+    )
 
 
 def speed(predictors: Sequence[Predictor], matrix: FloatMatrix) -> None:
@@ -93,10 +100,14 @@ def _more(count: int, shown: int) -> str:
 
 
 def _seconds(predictor: Predictor, rows: FloatMatrix, repeats: int = 50) -> float:
-    """Return the median time of one engine call."""
+    """Return the median time of an engine call, of one row as the service makes it."""
+    row = rows[0].tolist()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        predictor.engine.predict(rows)
+        if len(rows) == 1:
+            predictor.engine.predict_one(row)
+        else:
+            predictor.engine.predict(rows)
         times.append(time.perf_counter() - start)
     return float(np.median(times))

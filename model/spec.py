@@ -51,7 +51,7 @@ class AlgorithmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rounds` is the number of trees (per class, for boosting); `scaler` standardises the inputs of a linear model.
     `calibrate` is `auto` (temperature scaling if it lowers the calibration error) or `never`; `engine` is `auto`
-    (the compiled form if it is proven), `onnx` (required) or `xgboost`.
+    (the fastest form that is proven), `tables` or `onnx` (required), or `xgboost`.
     """
 
     name: Literal["xgboost", "logistic_regression", "random_forest", "gradient_boosting"]
@@ -60,7 +60,7 @@ class AlgorithmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: JitterSpec | None = None
     params: dict[str, Any] = {}
     calibrate: Literal["auto", "never"] = "auto"
-    engine: Literal["auto", "onnx", "xgboost"] = "auto"
+    engine: Literal["auto", "tables", "onnx", "xgboost"] = "auto"
 
 
 class SplitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,8 +202,10 @@ def _check_head(loaded: LoadedSpec) -> None:
         raise loaded.error("algorithm.jitter", "jitter is for xgboost only")
     if jitter is not None and not (1 <= jitter.copies <= 100 and 0 < jitter.scale <= 1):
         raise loaded.error("algorithm.jitter", "jitter needs 1 to 100 `copies` and a `scale` above 0, up to 1")
-    if spec.algorithm.engine == "xgboost" and spec.algorithm.name != "xgboost":
-        raise loaded.error("algorithm.engine", "only an xgboost model can be served by the xgboost engine")
+    if spec.algorithm.engine in ("tables", "xgboost") and spec.algorithm.name != "xgboost":
+        raise loaded.error(
+            "algorithm.engine", f"only an xgboost model can be served by the {spec.algorithm.engine} engine"
+        )
     names = [feature.name for feature in spec.features]
     for index, name in enumerate(names):
         if name in RESERVED:

@@ -49,12 +49,11 @@ def train(
     if evaluated.temperature is not None:
         model = model.scaled(evaluated.temperature)
     compiled = assemble.compile_and_prove(loaded, data, model)
-    report.parity(compiled.parity, compiled.note, compiled.engines)
+    report.parity(compiled.parity, compiled.note, compiled.tables, compiled.engines)
     manifest = assemble.describe(loaded, data, evaluated, model, compiled)
     written = bundle.write(root, manifest, compiled.files)
     checked = verify.read(written.folder, written.digest)
-    wanted = (manifest.engines.default, manifest.engines.fallback)
-    predictors = [predictor.load(checked, name) for name in wanted if name is not None]
+    predictors = [predictor.load(checked, name) for name in manifest.engine_names]
     bundle.make_current(written)
     report.speed(predictors, data.matrix)
     report.bundle(manifest, written)

@@ -130,7 +130,7 @@ class Settings:
         "ROOKERY_LOAD_SECONDS", 8, _integer(1, 300), "seconds in which a bundle must have arrived from the bucket"
     )
     engine: str | None = _setting(
-        "ENGINE", None, _choice("onnx", "xgboost"), "engine to serve with instead of the bundle's own choice"
+        "ENGINE", None, _choice("tables", "onnx", "xgboost"), "engine to serve with instead of the bundle's own choice"
     )
     fast_path: bool = _setting(
         "FAST_PATH", True, _boolean, "short door and fast accept; `false` serves through Flask and marshmallow alone"
