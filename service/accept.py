@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from model.domain import Feature, FloatMatrix, to_matrix
+from model.domain import Feature, FloatMatrix
 from model.manifest import Manifest
 from service.decode import has_endless_number
 from service.instances import Instances
 
-Check = tuple[str, float, float, bool, frozenset[str] | None, bool]
+Check = tuple[str, float, float, bool, dict[str, float] | None, bool]
 
 NUMBERS = frozenset((int, float))
 
@@ -27,7 +28,6 @@ class Accept:
 
     def __init__(self, manifest: Manifest, max_instances: int) -> None:
         """Compile the checks: a number is ordinary inside its hard and plausible range."""
-        self._features = manifest.features
         self._names = manifest.feature_names
         self._width = len(self._names)
         self._checks = [_check(feature) for feature in manifest.features]
@@ -65,27 +65,30 @@ class Accept:
     def _one(self, instance: dict[str, Any]) -> FloatMatrix | None:
         """Accept one instance given by name."""
         row = self._values(instance)
-        return None if row is None else to_matrix(self._features, [row])
+        return None if row is None else np.array([row], dtype=np.float32)
 
-    def _values(self, instance: dict[str, Any]) -> list[Any] | None:
-        """Return the values of an ordinary instance in manifest order."""
+    def _values(self, instance: dict[str, Any]) -> list[float] | None:
+        """Return the values of an ordinary instance in manifest order, as `to_matrix` lays them out."""
         if len(instance) != self._width:
             return None
         row = []
-        for name, low, high, whole, texts, nullable in self._checks:
+        for name, low, high, whole, codes, nullable in self._checks:
             value = instance.get(name)
             kind = type(value)
             if kind is float or kind is int:
-                if texts is not None or not low <= value <= high:  # type: ignore[operator]
+                if codes is not None or not low <= value <= high:  # type: ignore[operator]
                     return None
-                if whole and kind is float and not value.is_integer():  # type: ignore[union-attr]
+                if whole and value % 1:  # type: ignore[operator]
                     return None
+                row.append(value + 0.0)  # type: ignore[operator]
             elif kind is str:
-                if texts is None or value not in texts:
+                if codes is None or value not in codes:
                     return None
-            elif value is not None or not nullable or name not in instance:
+                row.append(codes[value])
+            elif value is None and nullable and name in instance:
+                row.append(math.nan)
+            else:
                 return None
-            row.append(value)
         return row
 
     def _batch(self, body: dict[str, Any], colons: int) -> Instances | None:
@@ -148,12 +151,13 @@ class Accept:
             if found is None:
                 return None
             values.append(found)
-        return Instances(to_matrix(self._features, values), is_single=False)
+        return Instances(np.array(values, dtype=np.float32), is_single=False)
 
 
 def _check(feature: Feature) -> Check:
-    """Compile one feature's check: name, lowest, highest, whole number, texts, nullable."""
+    """Compile one feature's check: name, lowest, highest, whole number, codes, nullable."""
     if feature.is_category:
-        return feature.name, 0.0, 0.0, False, frozenset(feature.values), feature.nullable
+        codes = {text: float(code) for code, text in enumerate(feature.values)}
+        return feature.name, 0.0, 0.0, False, codes, feature.nullable
     low, high = max(feature.hard[0], feature.plausible[0]), min(feature.hard[1], feature.plausible[1])
     return feature.name, low, high, feature.dtype == "int", None, feature.nullable

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import random
 import re
-import secrets
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
+from model.explain import Contributions
+from model.predictor import Answer
 from service import decode
 from service.accept import Accept
 from service.config import Settings
@@ -36,9 +40,12 @@ log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 RETRY_SECONDS = "5"
 
+# ids tell requests apart and guard nothing, so the fast generator will do; each process has a sequence of its own
+_ids = random.Random()  # noqa: S311 - see above
+os.register_at_fork(after_in_child=_ids.seed)
 
-@dataclass(frozen=True, slots=True)
-class Call:
+
+class Call(NamedTuple):
     """One request for predictions, as a door hands it over; header values as they came, empty when absent."""
 
     body: bytes
@@ -99,11 +106,10 @@ class Answerer:
         options = parse_options(call.query) if call.query else DEFAULTS
         instances = self._decode(call.body, options)
         decoded = time.perf_counter()
-        prediction = self._predictor.predict(instances.matrix)
-        is_explained = options.explain and len(instances.matrix) > 0
-        contributions = self._predictor.explain(instances.matrix, prediction.classes) if is_explained else None
+        answers = self._predictor.answers(instances.matrix)
+        contributions = self._explain(instances, answers) if options.explain else None
         predicted = time.perf_counter()
-        body = self._renderer.render(instances, prediction, contributions, options.explain)
+        body = self._renderer.render(instances, answers, contributions, options.explain)
         end = time.perf_counter()
         timing = (
             f"decode;dur={(decoded - start) * 1e3:.3f}, predict;dur={(predicted - decoded) * 1e3:.3f}, "
@@ -116,6 +122,12 @@ class Answerer:
             ("Server-Timing", timing),
         )
         return Reply(200, headers, body)
+
+    def _explain(self, instances: Instances, answers: list[Answer]) -> Contributions | None:
+        """Return what each feature adds to the predicted class of each row."""
+        if not answers:
+            return None
+        return self._predictor.explain(instances.matrix, np.array([answer.prediction for answer in answers]))
 
     def _decode(self, body: bytes, options: Options) -> Instances:
         """Accept an ordinary body fast; let the schema decide about any other."""
@@ -146,7 +158,7 @@ def body_too_large(limit: int) -> BodyTooLarge:
 
 def request_id_for(given: str) -> str:
     """Return the caller's request id if it is well-formed, else a new one."""
-    return given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    return given if given and REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
 
 
 def _refuse_headers(call: Call) -> None:

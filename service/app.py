@@ -13,14 +13,14 @@ from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.routes import to_response
-from service.server import Bridge, ShortDoor
+from service.server import Bridge
 from service.startup import Startup
 
 log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, answerer: Answerer | None = None, clock: Startup | None = None) -> Flask:
-    """Return the Flask application with both doors.
+    """Return the Flask application.
 
     Args:
         settings: from `Settings.from_env`.
@@ -37,8 +37,6 @@ def create_app(settings: Settings, answerer: Answerer | None = None, clock: Star
     app.register_blueprint(pages.blueprint(answerer, settings))
     _handle_errors(app, answerer)
     _add_headers(app, answerer, settings)
-    if settings.fast_path:
-        app.wsgi_app = ShortDoor(app.wsgi_app, answerer)  # type: ignore[method-assign]
     return app
 
 
@@ -50,7 +48,7 @@ def asgi() -> Bridge:
     answerer = Answerer(state, settings)
     clock = Startup(state)
     app = create_app(settings, answerer, clock)
-    return Bridge(app, answerer, settings.max_body_bytes, clock.listening)
+    return Bridge(app, answerer, settings.max_body_bytes, settings.fast_path, clock.listening)
 
 
 def _handle_errors(app: Flask, answerer: Answerer) -> None:

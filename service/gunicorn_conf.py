@@ -20,7 +20,7 @@ bind = [f"{_settings.bind_host}:{_settings.port}"]
 workers = _settings.workers
 
 # Gunicorn's own event loop: slow clients cannot hold it up (decision 0006)
-worker_class = "asgi"
+worker_class = "service.worker.Worker"
 asgi_loop = "auto"
 asgi_lifespan = "on"
 worker_connections = 1_000

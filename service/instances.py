@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from model.domain import FloatMatrix
 from service.errors import InvalidParameter, Problem, ServiceError, echo, pointer
@@ -26,6 +30,7 @@ class Options:
 
 
 DEFAULTS = Options()
+NONE: Mapping[int, Any] = MappingProxyType({})
 PARAMETERS = {
     "explain": {"true": True, "false": False},
     "on_error": {"row": True, "refuse": False},
@@ -76,8 +81,7 @@ class Conversion:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Instances:
+class Instances(msgspec.Struct, frozen=True):
     """Instances that may go to the model.
 
     Attributes:
@@ -89,8 +93,8 @@ class Instances:
 
     matrix: FloatMatrix
     is_single: bool
-    failures: Mapping[int, ServiceError] = field(default_factory=dict)
-    conversions: Mapping[int, tuple[Conversion, ...]] = field(default_factory=dict)
+    failures: Mapping[int, ServiceError] = NONE
+    conversions: Mapping[int, tuple[Conversion, ...]] = NONE
 
     def __len__(self) -> int:
         """Return how many instances the request held."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import orjson
 
 from model.explain import Contributions
 from model.manifest import Manifest
-from model.predictor import Prediction
+from model.predictor import Answer
 from service.errors import document
 from service.instances import Instances
 
@@ -21,53 +22,41 @@ class Renderer:
         """Prepare what is the same in every answer."""
         self._classes = manifest.classes
         self._features = manifest.feature_names
-        self._model = {
-            "name": manifest.name,
-            "version": manifest.version,
-            "digest": digest,
-            "fallback": is_fallback,
-        }
+        model = {"name": manifest.name, "version": manifest.version, "digest": digest, "fallback": is_fallback}
+        self._model = orjson.Fragment(orjson.dumps(model))
 
     def render(
-        self, instances: Instances, prediction: Prediction, contributions: Contributions | None, explain: bool
+        self, instances: Instances, answers: Sequence[Answer], contributions: Contributions | None, explain: bool
     ) -> bytes:
         """Return the body of a 200.
 
         Args:
             instances: what was asked; rows that failed are answered with their error.
-            prediction: answers of the good rows, in order.
+            answers: of the good rows, in order.
             contributions: of the good rows; None where there is no way to compute them.
             explain: whether contributions were asked for.
         """
-        answers = self._answers(prediction)
+        members = [self._members(answer) for answer in answers]
         if explain:
-            self._add_contributions(answers, contributions)
-        rows = _merge(answers, instances)
+            self._add_contributions(members, contributions)
+        rows = _merge(members, instances)
         if instances.is_single:
-            return orjson.dumps({**rows[0], "model": self._model})
+            rows[0]["model"] = self._model
+            return orjson.dumps(rows[0])
         return orjson.dumps({"predictions": rows, "model": self._model})
 
-    def _answers(self, prediction: Prediction) -> list[dict[str, Any]]:
-        """Return one object per good row."""
+    def _members(self, answer: Answer) -> dict[str, Any]:
+        """Return one answer as an object of the HTTP contract."""
         classes = self._classes
-        return [
-            {
-                "prediction": index,
-                "label": classes[index],
-                "probabilities": dict(zip(classes, probabilities, strict=True)),
-                "prediction_set": [name for name, member in zip(classes, members, strict=True) if member],
-                "novelty": novelty,
-                "is_novel": novel,
-            }
-            for index, probabilities, members, novelty, novel in zip(
-                prediction.classes.tolist(),
-                prediction.probabilities.tolist(),
-                prediction.sets.tolist(),
-                prediction.novelty.tolist(),
-                prediction.is_novel.tolist(),
-                strict=True,
-            )
-        ]
+        index, probabilities, members, novelty, is_novel = answer
+        return {
+            "prediction": index,
+            "label": classes[index],
+            "probabilities": dict(zip(classes, probabilities, strict=True)),
+            "prediction_set": list(compress(classes, members)),
+            "novelty": novelty,
+            "is_novel": is_novel,
+        }
 
     def _add_contributions(self, answers: list[dict[str, Any]], contributions: Contributions | None) -> None:
         """Add contributions per feature with their base, or null."""

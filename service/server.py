@@ -1,21 +1,20 @@
-"""Between Gunicorn's event loop and the application: the bridge, and the short door for plain predictions."""
+"""Between Gunicorn's event loop and the application: the bridge from ASGI to WSGI."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from service.answer import Answerer, Call, body_too_large, request_id_for
+from service.answer import Answerer, body_too_large, request_id_for
 from service.errors import OtherHttpError, ServiceError, to_reply
 from service.reply import Reply
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -25,36 +24,6 @@ LOOP_BODY_BYTES = 24 << 10
 
 # a declared length with more digits is over every limit, and slow or impossible to convert
 LENGTH_DIGITS = 18
-
-STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-
-class ShortDoor:
-    """WSGI middleware: a plain `POST /predict` skips the framework, everything else goes through it."""
-
-    def __init__(self, wsgi: WSGIApplication, answerer: Answerer) -> None:
-        """Stand before an application."""
-        self._wsgi, self._answerer = wsgi, answerer
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/predict" or "HTTP_ORIGIN" in environ:
-            return self._wsgi(environ, start_response)
-        length = environ.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or len(length) > LENGTH_DIGITS:
-            return self._wsgi(environ, start_response)
-        call = Call(
-            body=environ["wsgi.input"].read(int(length)),
-            query=environ.get("QUERY_STRING", ""),
-            content_type=environ.get("CONTENT_TYPE", ""),
-            content_encoding=environ.get("HTTP_CONTENT_ENCODING", ""),
-            accept=environ.get("HTTP_ACCEPT", ""),
-            request_id=environ.get("HTTP_X_REQUEST_ID", ""),
-        )
-        reply = self._answerer.answer(call)
-        headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
-        start_response(STATUS_LINES[reply.status], headers)
-        return [reply.body]
 
 
 class Bridge:
@@ -69,6 +38,7 @@ class Bridge:
         wsgi: WSGIApplication,
         answerer: Answerer,
         max_body_bytes: int,
+        has_short_door: bool = False,
         listening: Callable[[], None] = lambda: None,
     ) -> None:
         """Stand before a WSGI application.
@@ -77,10 +47,12 @@ class Bridge:
             wsgi: what answers.
             answerer: names the model in refusals of the bridge itself.
             max_body_bytes: larger bodies are refused unread.
+            has_short_door: whether connections may answer plain predictions themselves.
             listening: called once, when the server takes connections.
         """
         self._wsgi, self._answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
         self._listening = listening
+        self.short_door = answerer if has_short_door else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
