@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 SEED = 20140305
 
@@ -19,14 +20,16 @@ class Bundle:
 
     Attributes:
         folder: holds `manifest.json` and is named by its digest.
-        features: name and plausible range of each feature, in order.
-        classes: names in order.
+        features: name and plausible range of each feature, in order; numbers only.
+        class_means: shape (k, d), of the training rows.
+        covariance: shape (d, d), shared by the classes.
         golden: instances with their known probabilities, in class order.
     """
 
     folder: Path
     features: tuple[tuple[str, float, float], ...]
-    classes: tuple[str, ...]
+    class_means: list[list[float]]
+    covariance: list[list[float]]
     golden: tuple[tuple[Instance, list[float]], ...]
 
     @property
@@ -35,9 +38,13 @@ class Bundle:
         return f"sha256:{self.folder.name}"
 
     def instances(self, count: int) -> list[Instance]:
-        """Return the same random instances every time, inside the plausible ranges."""
-        chance = random.Random(SEED)  # noqa: S311 - not for secrets
-        return [{name: round(chance.uniform(low, high), 2) for name, low, high in self.features} for _ in range(count)]
+        """Return instances as ordinary as the training rows, the same ones every time."""
+        random = np.random.default_rng(SEED)
+        means = np.array(self.class_means)[random.integers(len(self.class_means), size=count)]
+        rows = means + random.multivariate_normal(np.zeros(len(self.features)), self.covariance, size=count)
+        low, high = (np.array([feature[side] for feature in self.features]) for side in (1, 2))
+        names = [name for name, _, _ in self.features]
+        return [dict(zip(names, row, strict=True)) for row in np.clip(rows, low, high).round(1).tolist()]
 
 
 def read(folder: Path) -> Bundle:
@@ -63,6 +70,7 @@ def read(folder: Path) -> Bundle:
     return Bundle(
         folder=folder.resolve(),
         features=features,
-        classes=tuple(manifest["classes"]),
+        class_means=manifest["reference"]["class_means"],
+        covariance=manifest["reference"]["covariance"],
         golden=tuple((dict(zip(names, row, strict=True)), answer) for row, answer in known),
     )

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from load import bucket, closedloop, processes, servers
+from load import bucket, closedloop, processes, scaling, servers
 from load.bundles import Bundle
 from load.connections import request_bytes
 from load.openloop import Generator, Outcome
@@ -156,6 +156,62 @@ def memory(bench: Bench) -> None:
         say(f"memory: {kind.name} {bench.median(kind.name, 'pss') / 1e6:.1f} MB after {bench.predictions} predictions")
 
 
+def growth(bench: Bench) -> None:
+    """Processor time of a prediction as features and trees grow, beside the engine's own."""
+    sizes = tuple(dict.fromkeys((*scaling.FEATURES, *scaling.TREES)))
+    made = {}
+    for size in sizes:
+        say(f"growth: bundle {size.name}")
+        made[size] = scaling.made(size)
+    for number in range(bench.rounds):
+        for size, bundle in made.items():
+            with servers.serving(ROOKERY, bundle) as running:
+                post = ROOKERY.one(bundle.instances(1)[0])
+                closedloop.measure(running, post, min(WARM_UP_SECONDS, bench.seconds), bench.connections)
+                spent = closedloop.measure(running, post, bench.seconds, bench.connections).cpu_seconds
+            bench.add(size.name, "cpu_ours", spent)
+            bench.add(size.name, "cpu_engine", scaling.engine_seconds(bundle))
+            say(f"growth {number + 1}/{bench.rounds}: {size.name} {spent * 1e6:.0f} µs")
+    for first, *larger in (scaling.FEATURES, scaling.TREES):
+        for size in larger:
+            _compare_growth(bench, first.name, size.name)
+
+
+def _compare_growth(bench: Bench, small: str, large: str) -> None:
+    """Ask that ours grows no more than the engine does, and a fifth."""
+    for measure in ("cpu_ours", "cpu_engine"):
+        for less, more in zip(bench.samples[small][measure], bench.samples[large][measure], strict=True):
+            bench.add(f"{small} to {large}", f"growth_{measure}", more / less)
+    name = f"{small} to {large}"
+    over, under = (name, "growth_cpu_ours"), (name, "growth_cpu_engine")
+    bench.demands.append(Demand(f"growth {name} / the engine's", "growth", over, under, 1.2, 1.0, at_least=False))
+
+
+def workers(bench: Bench) -> None:
+    """What a second worker on a second core adds; needs a third core for the load."""
+    is_honest = len(processes.CORES) >= 3
+    shared = processes.CORES[:2]
+    for number in range(bench.rounds):
+        for count in (1, 2):
+            cores = processes.CORES[:count] if is_honest else shared
+            with servers.serving(ROOKERY, bench.bundle, cores, {"ROOKERY_WORKERS": str(count)}) as running:
+                post = bench.one(ROOKERY)
+                closedloop.measure(running, post, min(WARM_UP_SECONDS, bench.seconds), bench.connections)
+                found = closedloop.measure(running, post, bench.seconds, bench.connections)
+            bench.add(f"workers={count}", "rate", found.rate)
+            bench.add(f"workers={count}", "cpu", found.cpu_seconds)
+            say(f"workers {number + 1}/{bench.rounds}: {count}: {found.rate:.0f}/s, {found.cpu_seconds * 1e6:.0f} µs")
+    if is_honest:
+        over, under = ("workers=2", "rate"), ("workers=1", "rate")
+        bench.demands.append(Demand("second worker", "workers", over, under, 1.8, 1.9, at_least=True))
+        return
+    possible = 2 * bench.median("workers=1", "cpu") / bench.median("workers=2", "cpu")
+    bench.notes.append(
+        f"second worker: not judged; {len(processes.CORES)} cores, which the load shares. By processor time of each "
+        f"prediction two workers on two cores of their own would answer {possible:.2f} times as many"
+    )
+
+
 def say(text: str) -> None:
     """Tell how far the run is."""
     print(text, file=sys.stderr, flush=True)
@@ -167,4 +223,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "batch": batch,
     "coldstart": coldstart,
     "memory": memory,
+    "growth": growth,
+    "workers": workers,
 }

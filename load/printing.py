@@ -42,6 +42,10 @@ SHOWN: dict[str, tuple[str, Callable[[float], str], str | None]] = {
     "row_of_1000": ("a row of 1,000", _microseconds, None),
     "row_of_10000": ("a row of 10,000", _microseconds, None),
     "start": ("cold start", lambda value: f"{value:.3f} s", None),
+    "cpu_ours": ("CPU of a prediction", _microseconds, None),
+    "cpu_engine": ("CPU of the engine alone", _microseconds, None),
+    "growth_cpu_ours": ("growth of a prediction", lambda value: f"{value:.2f}", None),
+    "growth_cpu_engine": ("growth of the engine", lambda value: f"{value:.2f}", None),
     "pss": ("memory (PSS)", lambda value: f"{value / 1e6:.1f} MB", None),
 }
 

@@ -57,6 +57,11 @@ def _post_batch_apart(instances: Sequence[Instance]) -> Post:
     return Post("/predict/batch", json.dumps({"instances": instances}).encode())
 
 
+def _post_tensor(instance: Instance) -> Post:
+    tensor = {"name": "input", "shape": [1, len(instance)], "datatype": "FP32", "data": list(instance.values())}
+    return Post("/v2/models/penguins/infer", json.dumps({"inputs": [tensor]}).encode())
+
+
 def _probabilities(reply: Any) -> list[float]:
     return list(reply["probabilities"].values())
 
@@ -91,12 +96,14 @@ class Running:
         port: on loopback.
         pid: of its first process.
         start_seconds: from the start of the process to the first prediction.
+        output: what it has printed, as long as it runs.
     """
 
     kind: Kind
     port: int
     pid: int
     start_seconds: float
+    output: Path
 
     @property
     def address(self) -> str:
@@ -118,7 +125,19 @@ TUNED = Kind(
     batch=_post_batch_apart,
 )
 TUTORIAL = Kind("tutorial", (*_UVICORN, "load.peers.tutorial:app"), _PEER)
-MLSERVER = Kind("mlserver", (".venv-mlserver/bin/mlserver", "start", "load/peers/mlserver"), _PEER)
+# it speaks the Open Inference Protocol
+MLSERVER = Kind(
+    "mlserver",
+    (".venv-mlserver/bin/mlserver", "start", "load/peers/mlserver"),
+    {
+        **_PEER,
+        "PYTHONPATH": str(ROOT),
+        "MLSERVER_HTTP_PORT": "{port}",
+        "MLSERVER_GRPC_PORT": "{second_port}",
+    },
+    one=_post_tensor,
+    probabilities=lambda reply: list(reply["outputs"][0]["data"]),
+)
 
 
 @contextmanager
@@ -138,7 +157,13 @@ def serving(
     """
     with tempfile.TemporaryDirectory(prefix="rookery-bench-") as scratch:
         port = free_port()
-        known = {"port": str(port), "bundle": str(bundle.folder), "digest": bundle.digest, "scratch": scratch}
+        known = {
+            "port": str(port),
+            "second_port": str(free_port()),
+            "bundle": str(bundle.folder),
+            "digest": bundle.digest,
+            "scratch": scratch,
+        }
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment |= {name: value.format_map(known) for name, value in kind.environment.items()} | dict(
             settings or {}
@@ -157,7 +182,7 @@ def serving(
             )
         try:
             _wait_until_it_predicts(kind, bundle, port, process, output)
-            running = Running(kind, port, process.pid, time.perf_counter() - begin)
+            running = Running(kind, port, process.pid, time.perf_counter() - begin, output)
             check_answers(running, bundle)
             yield running
         finally:
