@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = parse(arguments)
     bundle = bundles.read(given.bundle)
-    os.sched_setaffinity(0, {processes.LOAD_CORE})
+    processes.become_load()
     bench = parts.Bench(
         bundle=bundle,
         rounds=given.rounds,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import select
 import statistics
 import sys
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bucket", action="store_true", help="from a fake bucket instead of the disk")
     given = parser.parse_args(arguments)
     bundle = bundles.read(given.bundle)
-    os.sched_setaffinity(0, {processes.LOAD_CORE})
+    processes.become_load()
     source: AbstractContextManager[dict[str, str]] = bucket.publishing(bundle) if given.bucket else nullcontext({})
     try:
         with source as settings:

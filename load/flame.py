@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import threading
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     bundle = bundles.read(given.bundle)
     given.out.mkdir(parents=True, exist_ok=True)
-    os.sched_setaffinity(0, {processes.LOAD_CORE})
+    processes.become_load()
     graph, raw = given.out / "flame.svg", given.out / "flame.txt"
     try:
         with servers.serving(ROOKERY, bundle) as running:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import sys
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -13,6 +15,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 # with a single core they are the same, and figures are worth little
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+
+
+def become_load() -> None:
+    """Take the load's core, and let SIGTERM end this process as Ctrl-C does: what it has started is stopped too."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def family(pid: int) -> list[int]:
