@@ -13,6 +13,11 @@ NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# the benchmark's peers, and the profiler
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+MLSERVER := .venv-mlserver
+MLSERVER_STAMP := $(MLSERVER)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
 
 .PHONY: help
@@ -57,6 +62,31 @@ test: $(STAMP) ## Run all tests with branch coverage
 soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
 	$(BIN)/python -m tests.soak.integrity
 
+$(PEERS_STAMP): load/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt
+	@touch $@
+
+$(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
+	$(PYTHON) -m venv $(MLSERVER)
+	$(MLSERVER)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/mlserver/requirements.txt
+	@touch $@
+
+bundles/penguins/current: | $(STAMP)
+	$(BIN)/python -m model.train model/specs/penguins.toml
+
+.PHONY: bench
+bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
+	$(BIN)/python -m load.bench $(ARGS)
+
+.PHONY: bench-all
+bench-all: $(STAMP) $(PEERS_STAMP) $(MLSERVER_STAMP) bundles/penguins/current ## The same with MLServer
+	$(BIN)/python -m load.bench --all $(ARGS)
+
+.PHONY: profile
+profile: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Write a flame graph of the server under load to load/results
+	$(BIN)/python -m load.flame $(ARGS)
+
 .PHONY: check
 check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
 
@@ -89,8 +119,9 @@ generated: $(STAMP) ## Write the generated parts of documents (the settings tabl
 requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	$(COMPILE) --extra dev pyproject.toml --output-file requirements-dev.txt
 	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
+	$(COMPILE) --constraint requirements-dev.txt load/peers/requirements.in --output-file load/peers/requirements.txt
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches
-	rm -rf $(VENV) bundles .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(MLSERVER) bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

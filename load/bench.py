@@ -1,104 +1,85 @@
-"""Measures one-row predictions a second against the limit, as a ratio in one run: `python -m load.bench BUNDLE`."""
+"""Measures Rookery against the limit and its peers, as ratios in one run: `python -m load.bench --help`."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
-import select
-import shutil
-import signal
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-SCRIPT = """wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = [[{body}]]
+from load import bundles, parts, printing, processes
+from load.servers import LoadError
+from load.verdicts import DEMANDS, judge
+
+EXAMPLES = """examples:
+  python -m load.bench                                      everything, as `make bench` does
+  python -m load.bench --only throughput,tail --seconds 10
+  python -m load.bench --rounds 1 --seconds 1 --starts 3 --predictions 2000     a quick look, not a measurement
 """
-SERVERS = {"rookery": [], "limit": ["load.limit:app"]}
-
-
-@contextmanager
-def serving(name: str, bundle: Path) -> Iterator[str]:
-    """Run one server on the first core until the block ends; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PORT": str(port), "MODEL_URI": str(bundle), "ROOKERY_LOG_LEVEL": "warning"}
-    command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn_conf.py", *SERVERS[name]]
-    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
-    try:
-        _wait_until_it_answers(f"http://127.0.0.1:{port}/health/ready", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
-
-
-def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Poll until the server answers 200."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            select.select([], [], [], 0.05)
-    raise SystemExit(f"error: {url} did not get ready")
-
-
-def requests_per_second(address: str, body: str, seconds: int, connections: int) -> float:
-    """Load one server from the second core with wrk and return the rate of 2xx replies."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT.format(body=body))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, f"{address}/predict"]
-        cores = sorted(os.sched_getaffinity(0))
-        printed = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
-        ).stdout
-    if "Non-2xx" in printed:
-        raise SystemExit(f"error: refusals under load:\n{printed}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-    return float(found[1]) if found else 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run interleaved rounds and print medians and their ratio."""
-    parser = argparse.ArgumentParser(prog="python -m load.bench", description=__doc__)
-    parser.add_argument("bundle", type=Path, help="bundle folder of the penguins model")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=5, help="of load per server and round")
-    parser.add_argument("--connections", type=int, default=16)
-    given = parser.parse_args(arguments)
-    if shutil.which("wrk") is None:
-        print("error: wrk is not installed; apt-get install wrk", file=sys.stderr)
+    """Run the parts asked for, print what they found and write it down.
+
+    Returns:
+        The exit status: 0 every must is kept, 1 one is missed, 2 the run is worth nothing.
+    """
+    given = parse(arguments)
+    bundle = bundles.read(given.bundle)
+    processes.become_load()
+    bench = parts.Bench(
+        bundle=bundle,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        connections=given.connections,
+        starts=given.starts,
+        predictions=given.predictions,
+        with_mlserver=given.all,
+    )
+    try:
+        for name in given.only:
+            parts.PARTS[name](bench)
+    except LoadError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    body = json.dumps({"bill_length_mm": 39.1, "bill_depth_mm": 18.7, "flipper_length_mm": 181, "body_mass_g": 3750})
-    rates: dict[str, list[float]] = {name: [] for name in SERVERS}
-    for _ in range(given.rounds):
-        for name in SERVERS:
-            with serving(name, given.bundle) as address:
-                requests_per_second(address, body, 1, given.connections)
-                rates[name].append(requests_per_second(address, body, given.seconds, given.connections))
-    for name, found in rates.items():
-        print(f"{name:<10}{statistics.median(found):>10.0f} requests/s  ({min(found):.0f}-{max(found):.0f})")
-    ratio = statistics.median(rates["rookery"]) / statistics.median(rates["limit"])
-    print(f"rookery / limit: {ratio:.1%}")
-    return 0
+    judged = [found for demand in (*DEMANDS, *bench.demands) if (found := judge(demand, bench.samples)) is not None]
+    print(printing.measured(bench.samples))
+    print(printing.ratios(judged))
+    print("\n".join(bench.notes))
+    printing.write(given.json, bench, judged, sys.argv)
+    print(f"written to {given.json}")
+    return 1 if any(found.verdict == "missed" for found in judged) else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m load.bench",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
+    parser.add_argument(
+        "--only", type=_parts, default=list(parts.PARTS), help=f"some of {','.join(parts.PARTS)} (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    parser.add_argument("--seconds", type=float, default=5, help="of load per server and round (default: 5)")
+    parser.add_argument("--connections", type=int, default=16, help="kept alive (default: 16)")
+    parser.add_argument("--starts", type=int, default=10, help="cold starts of each server (default: 10)")
+    parser.add_argument("--predictions", type=int, default=100_000, help="before memory is read (default: 100,000)")
+    parser.add_argument("--all", action="store_true", help="MLServer too; `make bench-all` installs it")
+    parser.add_argument("--json", type=Path, default=Path("load/results/bench.json"), help="where the figures go")
+    return parser.parse_args(arguments)
+
+
+def _parts(text: str) -> list[str]:
+    """Read the names of parts."""
+    names = text.split(",")
+    unknown = sorted(set(names) - set(parts.PARTS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part is called {', '.join(unknown)}; there are {', '.join(parts.PARTS)}")
+    return names
 
 
 if __name__ == "__main__":

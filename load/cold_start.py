@@ -1,25 +1,28 @@
-"""Measures cold starts, process start to first prediction: `MODEL_URI=… python -m load.cold_start --starts 20`."""
+"""Measures cold starts, process start to first prediction: `python -m load.cold_start bundles/penguins --starts 20`.
+
+`--bucket` starts from a fake bucket on loopback, with an empty cache.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import select
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+
+from load import bucket, bundles, processes, servers
+from load.bundles import Bundle
+from load.percentiles import percentile
+from load.servers import ROOKERY, LoadError, Running
 
 PHASES = ("imports", "fetch", "verify", "load", "golden", "listen", "total")
-BODY = {"bill_length_mm": 39.1, "bill_depth_mm": 18.7, "flipper_length_mm": 181, "body_mass_g": 3750}
+TOLD_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -35,55 +38,47 @@ class Start:
     phases: dict[str, float]
 
 
-def start_once() -> Start:
-    """Start Gunicorn with an empty cache, get one prediction, stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    cache = tempfile.mkdtemp(prefix="rookery-cold-")
-    environment = {**os.environ, "PORT": str(port), "MODEL_CACHE_DIR": cache}
-    command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn_conf.py"]
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        while not _predicts(port):
-            if process.poll() is not None or time.perf_counter() - begin > 30:
-                raise SystemExit("error: the service did not get ready; start it by hand to see why")
-            select.select([], [], [], 0.005)
-        seconds = time.perf_counter() - begin
-    finally:
-        process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=20)
-        shutil.rmtree(cache, ignore_errors=True)
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    told = next(line for line in lines if line["message"] == "service.started")
-    return Start(seconds, {phase: told[f"{phase}_seconds"] for phase in PHASES})
+def start_once(bundle: Bundle, settings: Mapping[str, str]) -> Start:
+    """Start the server with an empty cache, get one prediction, stop it."""
+    with servers.serving(ROOKERY, bundle, settings=settings) as running:
+        told = _told(running)
+    return Start(running.start_seconds, {phase: told[f"{phase}_seconds"] for phase in PHASES})
 
 
-def _predicts(port: int) -> bool:
-    """Whether a prediction is answered."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/predict", json.dumps(BODY).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
+def _told(running: Running) -> dict[str, float]:
+    """Return the line in which the server says that it has started; it may come a moment after the first answer."""
+    deadline = time.monotonic() + TOLD_SECONDS
+    while True:
+        printed = running.output.read_text(errors="replace")
+        lines = [json.loads(line) for line in printed.splitlines(keepends=True) if line[0] + line[-1] == "{\n"]
+        for line in lines:
+            if line["message"] == "service.started":
+                return dict(line)
+        if time.monotonic() > deadline:
+            raise LoadError(f"the server did not say that it started:\n{printed}")
+        select.select([], [], [], 0.01)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the starts one after the other and print medians and the 95th percentile."""
     parser = argparse.ArgumentParser(prog="python -m load.cold_start", description=__doc__)
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/penguins"), help="a bundle")
     parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--bucket", action="store_true", help="from a fake bucket instead of the disk")
     given = parser.parse_args(arguments)
-    start_once()  # fills the disk cache
-    starts = [start_once() for _ in range(given.starts)]
-    seconds = sorted(start.seconds for start in starts)
-    p95 = seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))]
-    print(
-        f"{given.starts} starts: first prediction after {statistics.median(seconds):.3f} s (median), {p95:.3f} s (p95)"
-    )
+    bundle = bundles.read(given.bundle)
+    processes.become_load()
+    source: AbstractContextManager[dict[str, str]] = bucket.publishing(bundle) if given.bucket else nullcontext({})
+    try:
+        with source as settings:
+            start_once(bundle, settings)  # fills the disk cache
+            starts = [start_once(bundle, settings) for _ in range(given.starts)]
+    except LoadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seconds = [start.seconds for start in starts]
+    median, p95 = statistics.median(seconds), percentile(seconds, 95)
+    print(f"{given.starts} starts: first prediction after {median:.3f} s (median), {p95:.3f} s (p95)")
     for phase in PHASES:
         print(f"  {phase:<10}{statistics.median(start.phases[phase] for start in starts):.4f} s")
     return 0

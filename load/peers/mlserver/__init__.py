@@ -1,0 +1,1 @@
+"""MLServer's own settings, and the model it serves."""

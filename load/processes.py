@@ -1,0 +1,59 @@
+"""What the kernel says about a process and all its descendants: processor time and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+# as this process was started, before anything pins itself
+CORES = sorted(os.sched_getaffinity(0))
+# with a single core they are the same, and figures are worth little
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+
+
+def become_load() -> None:
+    """Take the load's core, and let SIGTERM end this process as Ctrl-C does: what it has started is stopped too."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it; those that end meanwhile are left out."""
+    found = [pid]
+    for parent in found:
+        try:
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found.extend(map(int, (task / "children").read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the user and system time of a process and its descendants, in steps of 10 ms."""
+    return sum(ticks_of(Path(f"/proc/{one}/stat").read_text()) for one in family(pid)) / TICKS
+
+
+def ticks_of(stat: str) -> int:
+    """Return user and system time from a line of `/proc/<pid>/stat`; the name may hold blanks and brackets."""
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def pss_bytes(pid: int) -> int:
+    """Return the proportional set size of a process and its descendants: shared pages are divided among their users."""
+    return sum(pss_of(Path(f"/proc/{one}/smaps_rollup").read_text()) for one in family(pid))
+
+
+def pss_of(rollup: str) -> int:
+    """Return the bytes that `/proc/<pid>/smaps_rollup` gives as Pss."""
+    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    if found is None:
+        raise ValueError("no Pss in smaps_rollup")
+    return int(found[1]) * 1024
