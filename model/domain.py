@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import EngineError
+
 Value = float | int | str | None
 FloatMatrix = NDArray[np.float32]
 
@@ -187,6 +189,12 @@ def to_matrix(features: Sequence[Feature], rows: Sequence[Sequence[Value]]) -> F
         else:
             matrix[:, column] = [np.nan if row[column] is None else float(row[column]) for row in rows]  # type: ignore[arg-type]
     return (matrix + 0.0).astype(np.float32)
+
+
+def check_matrix(matrix: FloatMatrix, width: int) -> None:
+    """Refuse a matrix of the wrong shape: XGBoost would answer short rows, and wrongly."""
+    if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != np.float32:
+        raise EngineError(f"needs a float32 matrix of {width} columns, got {matrix.dtype} {matrix.shape}")
 
 
 def one_hot(features: Sequence[Feature], matrix: FloatMatrix) -> FloatMatrix:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.domain import Feature, FloatMatrix, one_hot
+from model.domain import Feature, FloatMatrix, check_matrix, one_hot
 from model.errors import EngineError
 from model.tables import TablesEngine
 
@@ -100,7 +100,7 @@ class OnnxEngine:
 
     def predict(self, matrix: FloatMatrix) -> Probabilities:
         """See `Engine.predict`."""
-        _check_width(matrix, self._width)
+        check_matrix(matrix, self._width)
         if not self._is_padded:
             return np.asarray(self._session.run(["probabilities"], {self._input: matrix})[0], dtype=np.float64)
         n = len(matrix)
@@ -153,7 +153,7 @@ class XGBoostEngine:
 
     def predict(self, matrix: FloatMatrix) -> Probabilities:
         """See `Engine.predict`."""
-        _check_width(matrix, len(self._features))
+        check_matrix(matrix, len(self._features))
         if not len(matrix):
             return np.empty((0, self._class_count))  # XGBoost's own answer has no columns
         raw = np.asarray(self._booster.inplace_predict(one_hot(self._features, matrix)), dtype=np.float64)
@@ -166,7 +166,7 @@ class XGBoostEngine:
 
     def margins(self, matrix: FloatMatrix) -> Margins:
         """Return raw scores in log-odds, shape (n, k); a binary model's single margin m becomes (-m, m)."""
-        _check_width(matrix, len(self._features))
+        check_matrix(matrix, len(self._features))
         raw = np.asarray(
             self._booster.inplace_predict(one_hot(self._features, matrix), predict_type="margin"), dtype=np.float64
         )
@@ -180,7 +180,7 @@ class XGBoostEngine:
 
         Source: Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9, as XGBoost's `pred_contribs` computes it.
         """
-        _check_width(matrix, len(self._features))
+        check_matrix(matrix, len(self._features))
         data = self._xgboost.DMatrix(one_hot(self._features, matrix), nthread=1)
         raw = np.asarray(self._booster.predict(data, pred_contribs=True), dtype=np.float64)
         if raw.ndim == 2:
@@ -210,9 +210,3 @@ def _sum_one_hot(features: Sequence[Feature], raw: NDArray[np.float64]) -> NDArr
     widths = [len(f.values) if f.is_category else 1 for f in features]
     starts = np.concatenate([[0], np.cumsum(widths)])
     return np.asarray(np.add.reduceat(raw, starts, axis=2))
-
-
-def _check_width(matrix: FloatMatrix, width: int) -> None:
-    """Refuse a matrix of the wrong shape: XGBoost would answer short rows, and wrongly."""
-    if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != np.float32:
-        raise EngineError(f"needs a float32 matrix of {width} columns, got {matrix.dtype} {matrix.shape}")

@@ -130,9 +130,8 @@ class Predictor:
         """
         if len(matrix) != 1:
             return self.predict(matrix).answers()
+        domain.check_matrix(matrix, len(self._bounds))
         [row] = matrix.tolist()
-        if len(row) != len(self._bounds):
-            raise EngineError(f"needs {len(self._bounds)} columns, got {len(row)}")
         probabilities = self.engine.predict_one(row)
         index = probabilities.index(max(probabilities))
         members = [probability >= self._set_floor for probability in probabilities]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model.domain import Feature, FloatMatrix
+from model.domain import Feature, FloatMatrix, check_matrix
 from model.errors import EngineError
 from model.inspect_trees import StructureInvalid
 from model.inspect_xgboost import Learner, Tree, decode
@@ -88,8 +88,7 @@ class TablesEngine:
 
     def predict(self, matrix: FloatMatrix) -> NDArray[np.float64]:
         """See `model.engines.Engine.predict`."""
-        if matrix.ndim != 2 or matrix.shape[1] != self._width or matrix.dtype != np.float32:
-            raise EngineError(f"needs a float32 matrix of {self._width} columns, got {matrix.dtype} {matrix.shape}")
+        check_matrix(matrix, self._width)
         places = {feature: _places(axis, matrix[:, feature]) for feature, axis in self._used}
         margins = np.tile(np.array(self._tables.base), (len(matrix), 1))
         for first, second, step, table, _ in self._sums:

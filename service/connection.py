@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
 from typing import Any, cast
 
 from gunicorn.asgi import protocol
@@ -12,8 +11,6 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from service.answer import Answerer, Call
 from service.reply import Reply
 from service.server import LOOP_BODY_BYTES
-
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 # what the short door reads; each may stand once
 READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-request-id"))
@@ -33,7 +30,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def __init__(self, worker: Any) -> None:
         """Belong to a worker whose application says whether there is a short door."""
         super().__init__(worker)
-        self._answerer: Answerer | None = worker.asgi.short_door
+        # Python's own parser, in place where the C parser is missing, keeps its headers otherwise
+        has_door = ASGIProtocol._check_h1c_protocol_available()
+        self._answerer: Answerer | None = worker.asgi.short_door if has_door else None
         self._head: Head | None = None
         self._body: list[bytes] = []
         self._is_whole = False
@@ -72,7 +71,6 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if self._answerer is not None and self._current_request is None and self.worker.alive and not self._is_stuck():
             self._head = _plain_head(self._callback_parser)
             if self._head is not None:
-                self._cancel_keepalive_timer()
                 return False
         return bool(super()._on_headers_complete())
 
@@ -89,6 +87,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             super()._on_message_complete()
         else:
             self._is_whole = True
+
+    def _arm_keepalive_timer(self) -> None:
+        """Set no timer: the worker looks after all connections once a second."""
 
     def _is_stuck(self) -> bool:
         """Whether the client does not read its answers: Gunicorn waits for it, the short door never waits."""
@@ -146,8 +147,8 @@ def _to_call(head: Head, body: bytes) -> Call:
 
 def _to_bytes(reply: Reply) -> bytes:
     """Return an answer as Gunicorn would send it, byte for byte."""
-    lines = [STATUS_LINES[reply.status]]
-    lines += [f"{name.lower()}: {value}\r\n" for name, value in reply.headers]
+    lines = [f"{name.lower()}: {value}\r\n" for name, value in reply.headers]
     lines.append(f"content-length: {len(reply.body)}\r\n")
+    first = protocol._get_cached_status_line((1, 1), reply.status)
     own = protocol._CACHED_SERVER_HEADER + protocol._get_cached_date_header()
-    return b"".join(("".join(lines).encode("latin-1"), own, b"\r\n", reply.body))
+    return b"".join((first, "".join(lines).encode("latin-1"), own, b"\r\n", reply.body))

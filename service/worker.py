@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
 
         # the worker names its protocol as a global of its module and offers no other way to choose it
         gasgi.ASGIProtocol = Connection
+
+    async def _shutdown(self) -> None:
+        """End in good order; who waits for nothing is not waited for."""
+        for connection in list(self.connections):
+            connection.close_if_idle(math.inf)
+        await super()._shutdown()
 
     def notify(self) -> None:
         """Tell the parent that the loop is alive, once a second, and look after the connections."""

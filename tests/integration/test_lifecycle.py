@@ -8,15 +8,17 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from . import hostile, servers
-from .conftest import Shared, Start
+from .conftest import Shared, Start, Tell
 from .servers import ROOT, Server, receive
 
 ADELIE = hostile.ADELIE
+BODY = hostile.VALID[0]
 IN_INCHES = {**ADELIE, "flipper_length_mm": 7.13}
 
 
@@ -37,14 +39,26 @@ def test_sigterm_while_idle_ends_it_with_status_0(start: Start, bundles: dict[st
     assert [line for line in server.stderr_lines if "Traceback" in line] == []
 
 
-def test_sigterm_with_an_idle_connection_ends_it_with_status_0(start: Start, bundles: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY),
+    ],
+    ids=["after a probe", "after a prediction"],
+)
+def test_sigterm_with_an_idle_connection_ends_it_with_status_0(
+    start: Start, bundles: dict[str, Path], tell: Tell, request_bytes: bytes
+) -> None:
     server = start(settings(bundles["penguins"]))
     server.wait_until("/health/ready", 200)
     with server.open_socket() as sock:
-        sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(request_bytes)
         assert receive(sock).status == 200
 
+        begin = time.monotonic()
         assert server.stop() == 0
+        tell(f"ended {time.monotonic() - begin:.1f} s after SIGTERM")
 
 
 def test_request_in_flight_at_sigterm_is_answered(start: Start, bundles: dict[str, Path]) -> None:
@@ -129,7 +143,7 @@ def test_bundle_that_is_not_the_one_asked_for_is_not_served(
         ("PORT", "eighty", "must be a whole number"),
         ("MAX_INSTANCES", "1e4", "must be a whole number"),
         ("FAST_PATH", "maybe", "must be true or false"),
-        ("ENGINE", "tensorflow", "must be one of onnx, xgboost"),
+        ("ENGINE", "tensorflow", "must be one of tables, onnx, xgboost"),
         ("MODEL_DIGEST", "latest", "must be sha256: and 64 hex digits"),
         ("ROOKERY_WORKERS", "0", "must be a whole number from 1 to 64"),
         ("ROOKERY_LOG_LEVEL", "loud", "must be one of"),

@@ -413,7 +413,7 @@ class Broken:
         """Look like a good predictor."""
         self.manifest, self.bundle, self._error = good.manifest, good.bundle, error  # type: ignore[attr-defined]
 
-    def predict(self, matrix: object) -> None:
+    def answers(self, matrix: object) -> None:
         """Fail."""
         raise self._error
 
@@ -466,7 +466,7 @@ def test_a_missing_model_comes_before_any_fault_of_the_call():
 def test_contributions_that_cannot_be_computed_are_null(answerer):
     predictor = answerer.require_model().predictor
     mute = SimpleNamespace(
-        manifest=predictor.manifest, bundle=predictor.bundle, predict=predictor.predict, explain=lambda *_: None
+        manifest=predictor.manifest, bundle=predictor.bundle, answers=predictor.answers, explain=lambda *_: None
     )
     found = read(ask(Answerer(Ready(mute), SETTINGS), ADELIE, query="explain=true"))  # type: ignore[arg-type]
     assert (found["contributions"], found["label"]) == (None, "Adelie")

@@ -38,7 +38,7 @@ def test_the_event_loop_worker_calls_our_bridge_after_the_fork(monkeypatch):
     found = _run(monkeypatch)
     assert tuple(found[name] for name in ("wsgi_app", "worker_class", "asgi_lifespan", "preload_app")) == (
         "service.app:asgi()",
-        "asgi",
+        "service.worker.Worker",
         "on",
         False,
     )

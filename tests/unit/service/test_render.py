@@ -21,6 +21,7 @@ PREDICTION = Prediction(
     novelty=np.array([0.31, 1.0]),
     is_novel=np.array([False, True]),
 )
+ANSWERS = PREDICTION.answers()
 FIRST = {
     "prediction": 1,
     "label": "Chinstrap",
@@ -44,10 +45,6 @@ def _rows(count: int) -> np.ndarray:
     return np.zeros((count, 4), dtype=np.float32)
 
 
-def _one(prediction: Prediction) -> Prediction:
-    return Prediction(*(getattr(prediction, name)[:1] for name in Prediction.__slots__))
-
-
 @pytest.fixture
 def renderer(penguins: VerifiedBundle) -> Renderer:
     """A renderer of the penguins bundle."""
@@ -55,25 +52,25 @@ def renderer(penguins: VerifiedBundle) -> Renderer:
 
 
 def test_one_instance_is_answered_with_its_model(renderer):
-    body = renderer.render(Instances(_rows(1), is_single=True), _one(PREDICTION), None, explain=False)
+    body = renderer.render(Instances(_rows(1), is_single=True), ANSWERS[:1], None, explain=False)
     assert json.loads(body) == {**FIRST, "model": MODEL}
 
 
 def test_a_batch_names_the_model_once(renderer):
-    body = renderer.render(Instances(_rows(2), is_single=False), PREDICTION, None, explain=False)
+    body = renderer.render(Instances(_rows(2), is_single=False), ANSWERS, None, explain=False)
     assert json.loads(body) == {"predictions": [FIRST, SECOND], "model": MODEL}
 
 
 def test_a_fallback_shows(penguins):
     body = Renderer(penguins.manifest, "sha256:ab", is_fallback=True).render(
-        Instances(_rows(1), is_single=True), _one(PREDICTION), None, explain=False
+        Instances(_rows(1), is_single=True), ANSWERS[:1], None, explain=False
     )
     assert True is json.loads(body)["model"]["fallback"]
 
 
 def test_contributions_are_named_by_feature(renderer):
     contributions = Contributions(np.array([[1.0, 2.0, 3.0, 4.5], [0.0, -1.0, 0.5, 0.25]]), np.array([0.5, -0.5]))
-    body = renderer.render(Instances(_rows(2), is_single=False), PREDICTION, contributions, explain=True)
+    body = renderer.render(Instances(_rows(2), is_single=False), ANSWERS, contributions, explain=True)
     assert [row["contributions"] for row in json.loads(body)["predictions"]] == [
         {"bill_length_mm": 1.0, "bill_depth_mm": 2.0, "flipper_length_mm": 3.0, "body_mass_g": 4.5, "base": 0.5},
         {"bill_length_mm": 0.0, "bill_depth_mm": -1.0, "flipper_length_mm": 0.5, "body_mass_g": 0.25, "base": -0.5},
@@ -81,7 +78,7 @@ def test_contributions_are_named_by_feature(renderer):
 
 
 def test_contributions_that_cannot_be_computed_are_null(renderer):
-    body = renderer.render(Instances(_rows(1), is_single=True), _one(PREDICTION), None, explain=True)
+    body = renderer.render(Instances(_rows(1), is_single=True), ANSWERS[:1], None, explain=True)
     assert None is json.loads(body)["contributions"]
 
 
@@ -89,7 +86,7 @@ def test_failures_and_conversions_stand_in_their_places(renderer):
     failure = ImplausibleValue([Problem("/instances/1/body_mass_g", "range", "too heavy")])
     converted = (Conversion("body_mass_g", "kg", 3.75, 3750.0),)
     instances = Instances(_rows(2), is_single=False, failures={1: failure}, conversions={2: converted})
-    assert json.loads(renderer.render(instances, PREDICTION, None, explain=False))["predictions"] == [
+    assert json.loads(renderer.render(instances, ANSWERS, None, explain=False))["predictions"] == [
         FIRST,
         {
             "error": {
@@ -106,6 +103,6 @@ def test_failures_and_conversions_stand_in_their_places(renderer):
 
 def test_a_single_instance_says_what_was_converted(renderer):
     instances = Instances(_rows(1), is_single=True, conversions={0: (Conversion("body_mass_g", "kg", 3.75, 3750.0),)})
-    body = json.loads(renderer.render(instances, _one(PREDICTION), None, explain=False))
+    body = json.loads(renderer.render(instances, ANSWERS[:1], None, explain=False))
     assert body["converted"] == [{"feature": "body_mass_g", "unit": "kg", "given": 3.75, "value": 3750.0}]
     assert body["model"] == MODEL

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from service.app import create_app
@@ -20,15 +18,14 @@ def test_a_reply_keeps_its_headers_their_order_and_nothing_more():
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/"])
-@pytest.mark.parametrize("fast_path", [True, False])
-def test_with_and_without_a_slash_a_prediction_is_answered_without_redirect(answerer, path, fast_path):
-    app = create_app(replace(Settings(), fast_path=fast_path), answerer)
+def test_with_and_without_a_slash_a_prediction_is_answered_without_redirect(answerer, path):
+    app = create_app(Settings(), answerer)
     answered = request(app, "POST", path, ADELIE, HTTP_X_REQUEST_ID="test-1")
     assert (200, ask(answerer, ADELIE).body) == (answered.status, answered.body)
 
 
 def test_every_header_reaches_the_answerer(answerer):
-    app = create_app(replace(Settings(), fast_path=False), answerer)
+    app = create_app(Settings(), answerer)
     for name, value, status in (
         ("CONTENT_TYPE", "text/plain", 415),
         ("HTTP_CONTENT_ENCODING", "gzip", 415),

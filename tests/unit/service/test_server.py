@@ -1,9 +1,8 @@
-"""The bridge and the short door, called as Gunicorn calls them."""
+"""The bridge, called as Gunicorn calls it."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import threading
 from collections.abc import Iterable, Iterator
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from service.answer import Answerer
-from service.server import LOOP_BODY_BYTES, Bridge, ShortDoor, call_wsgi, to_environ
-from tests.unit.service.calls import ADELIE, ask, encode, environ
+from service.server import LOOP_BODY_BYTES, Bridge, call_wsgi, to_environ
+from tests.unit.service.calls import ADELIE, ask, encode
 
 LIMIT = 200_000
 
@@ -309,66 +308,18 @@ def test_the_obsolete_write_callable_is_refused():
         call_wsgi(wsgi, {})
 
 
-def _behind(answerers: dict[str, Answerer], passed: list[str]) -> ShortDoor:
-    def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        passed.append(environ["PATH_INFO"])
-        start_response("204 No Content", [])
-        return []
-
-    return ShortDoor(wsgi, answerers["penguins"])
+def test_only_a_bridge_with_a_short_door_shows_its_answerer(answerer):
+    doors = [Bridge(lambda *_: [], answerer, LIMIT, has_short_door=has).short_door for has in (True, False)]
+    assert doors == [answerer, None]
 
 
-ELSEWHERE = {
-    "another method": ("PUT", "/predict", {}),
-    "another path": ("POST", "/predict/", {}),
-    "a browser": ("POST", "/predict", {"HTTP_ORIGIN": "https://lab.example"}),
-    "a length that is no number": ("POST", "/predict", {"CONTENT_LENGTH": "-1"}),
-    "a length of many digits": ("POST", "/predict", {"CONTENT_LENGTH": "1" * 19}),
-}
-
-
-@pytest.mark.parametrize(("method", "path", "extra"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_everything_but_a_plain_prediction_goes_to_the_framework(answerers, method, path, extra):
-    passed: list[str] = []
-    status, _, _ = call_wsgi(_behind(answerers, passed), environ(method, path, b"{}", **extra))
-    assert (204, [path]) == (status, passed)
-
-
-def test_a_plain_prediction_is_answered_at_the_door(answerers, answerer):
-    passed: list[str] = []
-    given = environ("POST", "/predict", encode(ADELIE), HTTP_X_REQUEST_ID="test-1")
-    status, headers, body = call_wsgi(_behind(answerers, passed), given)
-    assert (200, ask(answerer, ADELIE).body, []) == (status, body, passed)
-    assert (b"content-length", str(len(body)).encode()) == headers[-1]
-
-
-def test_only_the_declared_length_is_read(answerers):
-    given = environ("POST", "/predict", b"{}", CONTENT_LENGTH="2")
-    given["wsgi.input"] = io.BytesIO(b"{}" + b"rest")
-    status, _, _ = call_wsgi(_behind(answerers, []), given)
-    assert (status, given["wsgi.input"].read()) == (422, b"rest")
-
-
-@pytest.mark.parametrize(
-    ("body", "extra", "line"),
-    [
-        (ADELIE, {}, "200 OK"),
-        (b"{", {}, "400 Bad Request"),
-        (ADELIE, {"HTTP_ACCEPT": "text/html"}, "406 Not Acceptable"),
-        (ADELIE, {"CONTENT_TYPE": "text/plain"}, "415 Unsupported Media Type"),
-        ({}, {}, "422 Unprocessable Entity"),
-    ],
-)
-def test_the_status_line_of_the_short_door_has_its_phrase(answerers, body, extra, line):
-    seen: list[str] = []
-    given = environ("POST", "/predict", encode(body), **extra)
-    _behind(answerers, [])(given, lambda status, _headers: seen.append(status))
-    assert [line] == seen
+def test_a_bridge_has_no_short_door_unless_asked(bridge):
+    assert bridge.short_door is None
 
 
 def _lifespan(listening: Any, answerer: Answerer, *kinds: str) -> Client:
     client = Client(*({"type": f"lifespan.{kind}"} for kind in kinds))
-    client.talk(Bridge(lambda *_: [], answerer, LIMIT, listening), {"type": "lifespan"})
+    client.talk(Bridge(lambda *_: [], answerer, LIMIT, listening=listening), {"type": "lifespan"})
     return client
 
 
@@ -387,7 +338,8 @@ def test_it_listens_only_after_the_server_knows_that_the_start_is_complete(answe
             order.append(message["type"])
 
     server = Server({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
-    server.talk(Bridge(lambda *_: [], answerer, LIMIT, lambda: order.append("listening")), {"type": "lifespan"})
+    bridge = Bridge(lambda *_: [], answerer, LIMIT, listening=lambda: order.append("listening"))
+    server.talk(bridge, {"type": "lifespan"})
     assert order.index("lifespan.startup.complete") < order.index("listening")
 
 

@@ -1,0 +1,604 @@
+"""A connection: plain predictions are answered on the spot, with the bytes that the long way gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from random import Random
+from typing import Any
+
+import pytest
+from gunicorn.asgi.protocol import ASGIProtocol
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from service.answer import Answerer
+from service.app import create_app
+from service.config import Settings
+from service.connection import Connection
+from service.loader import NotReady
+from service.server import LOOP_BODY_BYTES, Bridge
+from tests.unit.service.bodies import write_body
+from tests.unit.service.calls import ADELIE, ROWS, SETOSA, ask, encode
+from tests.unit.service.wire import Answer, Line, raw
+
+# calls a model twice; raise it for a long run
+EXAMPLES = 400
+
+SETTINGS = Settings()
+MODELS = ("penguins", "iris")
+BODY = encode(ADELIE)
+PLAIN = raw(BODY, [("X-Request-Id", "test-1"), ("Content-Type", "application/json")])
+
+Bridges = dict[str, dict[bool, Bridge]]
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One event loop for all conversations."""
+    made = asyncio.new_event_loop()
+    yield made
+    made.run_until_complete(made.shutdown_asyncgens())
+    made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parser() -> Iterator[None]:
+    """The C parser as the hook after the fork sets it up."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert ASGIProtocol._check_h1c_protocol_available()
+        limited = partial(ASGIProtocol._h1c_protocol_class, limit_remaining=SETTINGS.max_body_bytes + (128 << 10))
+        patch.setattr(ASGIProtocol, "_h1c_protocol_class", limited)
+        yield
+
+
+@pytest.fixture(scope="module")
+def bridges(answerers: dict[str, Answerer]) -> Iterator[Bridges]:
+    """Bridges by model, with and without a short door."""
+    small = {name: Answerer(answerers[name].state, replace(SETTINGS, max_instances=3)) for name in MODELS}
+    small["no model"] = Answerer(NotReady("hash_mismatch", "model.onnx is another"), SETTINGS)
+    made = {
+        name: {has: Bridge(create_app(SETTINGS, one), one, SETTINGS.max_body_bytes, has) for has in (True, False)}
+        for name, one in small.items()
+    }
+    yield made
+    for pair in made.values():
+        for bridge in pair.values():
+            bridge._thread.shutdown()
+
+
+Talk = Callable[[Line], Awaitable[Any]]
+
+
+@pytest.fixture
+def talk(loop: asyncio.AbstractEventLoop, bridges: Bridges) -> Callable[..., Any]:
+    """Run a conversation over a new connection and hang up."""
+
+    def run(conversation: Talk, model: str = "penguins", has_short_door: bool = True, **options: int) -> Any:
+        async def whole() -> Any:
+            line = Line(bridges[model][has_short_door], **options)
+            try:
+                return await conversation(line)
+            finally:
+                await line.hang_up()
+                assert (line.worker.nr_conns, line.worker.connections) == (0, set())
+
+        return loop.run_until_complete(whole())
+
+    return run
+
+
+def _exchange(*parts: bytes, count: int = 1) -> Talk:
+    async def conversation(line: Line) -> tuple[list[Answer], list[str], bool]:
+        line.send(*parts)
+        answers = await line.wait_for(count)
+        await line.settle()
+        return answers, line.spy.paths, line.transport.is_closed
+
+    return conversation
+
+
+def _codes(answers: list[Answer]) -> list[int]:
+    return [answer.status for answer in answers]
+
+
+def test_a_plain_prediction_is_answered_at_once_and_without_the_bridge(talk, answerer):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN)
+        [answer] = line.answers
+        assert (answer.status, answer.body) == (200, ask(answerer, ADELIE).body)
+        assert (answer.header("x-request-id"), answer.header("x-model-digest")) == ("test-1", answerer.digest)
+        await line.settle()
+        assert (line.spy.paths, len(line.answers), line.transport.is_closed) == ([], 1, False)
+
+    talk(conversation)
+
+
+def test_without_a_short_door_it_goes_over_the_bridge(talk, answerer):
+    answers, paths, is_closed = talk(_exchange(PLAIN), has_short_door=False)
+    assert ([answer.body for answer in answers], paths, is_closed) == (
+        [ask(answerer, ADELIE).body],
+        ["/predict"],
+        False,
+    )
+
+
+@pytest.mark.parametrize("model", [*MODELS, "no model"])
+def test_every_answer_on_the_spot_counts_as_a_request(talk, model):
+    async def conversation(line: Line) -> int:
+        line.send(PLAIN, PLAIN, raw(b"{"))
+        assert len(line.answers) == 3
+        return line.worker.nr
+
+    assert talk(conversation, model) == 3
+
+
+def test_without_a_model_the_door_refuses_as_the_bridge_does(talk):
+    [short], _, _ = talk(_exchange(PLAIN), "no model")
+    [long], _, _ = talk(_exchange(PLAIN), "no model", has_short_door=False)
+    assert short.status == 503
+    assert short.comparable(b"test-1") == long.comparable(b"test-1")
+
+
+def _spell(random: Random, name: str) -> str:
+    """Return a header name in one of the ways people write it."""
+    return random.choice((name, name.lower(), name.upper(), name.swapcase()))
+
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "Content-Type": (
+        "",
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF8",
+        "Application/JSON",
+        "Application/JSON;charset=x",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        'application/json; charset="utf-8,utf-16"',
+        "application/json,text/plain",
+        "application/j\xe9son",
+        "  application/json\t ",
+        ";;=",
+    ),
+    "Accept": (
+        "",
+        "*/*",
+        "application/json",
+        "application/*",
+        "text/html",
+        "text/html;q=0.9, */*;q=0.1",
+        "application/json;q=0, text/html",
+        ";;,q=x",
+        "\xff\xfe",
+    ),
+    "Content-Encoding": ("", "identity", "Identity", "gzip", "identity, br", "\xe4"),
+    "X-Request-Id": ("", "given-1", "a.b_C-9", "x" * 128, "x" * 129, "two words", "b\xe4d", "{}", "<script>", "a;b"),
+}
+EXTRA = (
+    ("User-Agent", "curl/8"),
+    ("X-Forwarded-For", "10.1.2.3"),
+    ("X-Forwarded-Proto", "https"),
+    ("Forwarded", "for=10.1.2.3;proto=https"),
+    ("Cookie", "a=b; c=\xe4"),
+    ("Cookie", "d=e"),
+    ("Authorization", "Bearer x"),
+    ("Accept-Encoding", "gzip, br"),
+    ("Connection", "keep-alive"),
+    ("Keep-Alive", "timeout=5"),
+    ("TE", "trailers"),
+    ("Range", "bytes=0-1"),
+    ("If-None-Match", "*"),
+    ("X_Request_Id", "under-score"),
+    ("Content_Type", "text/plain"),
+    ("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("X-HTTP-Method-Override", "DELETE"),
+    ("Referer", "https://lab.example"),
+    ("X-Empty", ""),
+    ("Max-Forwards", "0"),
+    ("Transfer-Encodings", "chunked"),
+    ("SCRIPT_NAME", "/api"),
+    ("PATH_INFO", "/model"),
+)
+
+
+def _choose_headers(random: Random) -> tuple[list[tuple[str, str]], bytes]:
+    """Return headers of every kind, and the request id if there is exactly one."""
+    pairs = []
+    for name, values in HEADERS.items():
+        if random.random() < 0.3:
+            pairs.append((_spell(random, name), random.choice(values)))
+        if random.random() < 0.02:
+            pairs.append((_spell(random, name), random.choice(values)))
+    pairs += [(_spell(random, name), value) for name, value in EXTRA if random.random() < 0.05]
+    random.shuffle(pairs)
+    ids = [value for name, value in pairs if name.lower() == "x-request-id"]
+    return pairs, (ids[0].encode("latin-1") if len(ids) == 1 else b"")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(seed=st.integers(0, 2**63))
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+def test_the_short_door_and_the_long_way_give_the_same_bytes(talk_once, answerers, model, seed):
+    random = Random(seed)
+    body = write_body(answerers[model].require_model().predictor.manifest.features, seed)
+    headers, given_id = _choose_headers(random)
+    request = raw(body, headers)
+    note(repr(request))
+    short, _, short_closed = talk_once(_exchange(request), model, True)
+    long, _, long_closed = talk_once(_exchange(request), model, False)
+    assert [a.comparable(given_id) for a in short] == [a.comparable(given_id) for a in long]
+    assert (short_closed, len(short)) == (long_closed, 1)
+    assert short[0].status < 500
+
+
+@pytest.fixture(scope="module")
+def talk_once(loop: asyncio.AbstractEventLoop, bridges: Bridges) -> Callable[..., Any]:
+    """Run a conversation, for tests that hold many."""
+
+    def run(conversation: Talk, model: str, has_short_door: bool) -> Any:
+        async def whole() -> Any:
+            line = Line(bridges[model][has_short_door])
+            try:
+                return await conversation(line)
+            finally:
+                await line.hang_up()
+
+        return loop.run_until_complete(whole())
+
+    return run
+
+
+def test_the_compared_requests_take_both_ways_and_have_every_status(talk, answerers):
+    features = answerers["penguins"].require_model().predictor.manifest.features
+    ways, statuses = set(), set()
+    for seed in range(400):
+        headers, _ = _choose_headers(Random(seed))
+        [answer], paths, _ = talk(_exchange(raw(write_body(features, seed), headers)))
+        ways.add(bool(paths))
+        statuses.add(answer.status)
+    assert (ways, statuses >= {200, 400, 406, 415, 422}) == ({True, False}, True)
+
+
+REFUSED = {
+    "not JSON": (b"{", (), 400),
+    "no body": (b"", (), 400),
+    "another type": (BODY, (("Content-Type", "text/plain"),), 415),
+    "HTML wanted": (BODY, (("Accept", "text/html"),), 406),
+    "four instances": (encode({"instances": [ADELIE] * 4}), (), 413),
+    "no feature": (b"{}", (), 422),
+}
+
+
+@pytest.mark.parametrize(("body", "headers", "status"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_on_the_spot_has_the_bytes_of_the_long_way(talk, body, headers, status):
+    request = raw(body, [("X-Request-Id", "test-1"), *headers])
+    [short], paths, _ = talk(_exchange(request))
+    [long], _, _ = talk(_exchange(request), has_short_door=False)
+    assert (short.status, paths) == (status, [])
+    assert short.comparable(b"test-1") == long.comparable(b"test-1")
+
+
+def test_a_request_may_be_split_anywhere(talk, answerer):
+    expected = ask(answerer, ADELIE).body
+    for place in range(1, len(PLAIN)):
+        [answer], paths, is_closed = talk(_exchange(PLAIN[:place], PLAIN[place:]))
+        assert (answer.status, answer.body, paths, is_closed) == (200, expected, [], False), place
+
+
+def test_a_request_may_come_byte_by_byte(talk, answerer):
+    [answer], paths, _ = talk(_exchange(*(PLAIN[i : i + 1] for i in range(len(PLAIN)))))
+    assert (answer.body, paths) == (ask(answerer, ADELIE).body, [])
+
+
+def _with_id(number: int, body: bytes = BODY, line: str = "POST /predict HTTP/1.1", extra: Any = ()) -> bytes:
+    return raw(body, [("X-Request-Id", f"n-{number}"), *extra], line)
+
+
+KINDS: dict[str, Callable[[int], bytes]] = {
+    "plain": _with_id,
+    "refused": lambda n: _with_id(n, b"{"),
+    "other": lambda n: _with_id(n, b"", "GET /health/live HTTP/1.1"),
+    "explain": lambda n: _with_id(n, BODY, "POST /predict?explain=true HTTP/1.1"),
+    "large": lambda n: _with_id(n, BODY + b" " * LOOP_BODY_BYTES),
+    "browser": lambda n: _with_id(n, BODY, extra=[("Origin", "https://lab.example")]),
+    "chunked": lambda n: raw(
+        b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
+        [("X-Request-Id", f"n-{n}"), ("Transfer-Encoding", "chunked")],
+        length=None,
+    ),
+}
+TRAINS = [(a, b) for a in KINDS for b in KINDS] + [
+    ("plain", "plain", "plain"),
+    ("plain", "other", "plain"),
+    ("other", "plain", "other"),
+    ("large", "plain", "plain"),
+    ("plain", "explain", "refused", "plain", "other", "plain"),
+    ("chunked", "plain", "large", "plain"),
+]
+
+
+@pytest.mark.parametrize("train", TRAINS, ids="-".join)
+@pytest.mark.parametrize("cut", ["whole", "by request", "in odd parts"])
+def test_pipelined_requests_are_answered_in_order_and_none_is_lost(talk, train, cut):
+    requests = [KINDS[kind](number) for number, kind in enumerate(train)]
+    joined = b"".join(requests)
+    parts = {
+        "whole": [joined],
+        "by request": requests,
+        "in odd parts": [joined[i : i + 97] for i in range(0, len(joined), 97)],
+    }[cut]
+    answers, paths, is_closed = talk(_exchange(*parts, count=len(train)))
+    assert [f"n-{number}" for number in range(len(train))] == [answer.header("x-request-id") for answer in answers]
+    assert [400 if kind == "refused" else 200 for kind in train] == _codes(answers)
+    assert not is_closed
+    assert len(paths) >= sum(kind not in ("plain", "refused") for kind in train)
+
+
+@given(data=st.data())
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_trains_cut_anywhere_are_answered_in_order(talk_once, data):
+    train = data.draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=6))
+    joined = b"".join(KINDS[kind](number) for number, kind in enumerate(train))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(joined) - 1), max_size=6)))
+    parts = [joined[a:b] for a, b in zip([0, *cuts], [*cuts, len(joined)], strict=True)]
+    answers, _, is_closed = talk_once(_exchange(*parts, count=len(train)), "penguins", True)
+    assert [f"n-{number}" for number in range(len(train))] == [answer.header("x-request-id") for answer in answers]
+    assert not is_closed
+
+
+def test_a_request_behind_one_under_way_waits_for_it(talk):
+    async def conversation(line: Line) -> None:
+        line.send(KINDS["explain"](0))
+        line.send(KINDS["plain"](1))
+        assert line.answers == []
+        assert [a.header("x-request-id") for a in await line.wait_for(2)] == ["n-0", "n-1"]
+
+    talk(conversation)
+
+
+ELSEWHERE = {
+    "another method": (raw(BODY, line="PUT /predict HTTP/1.1"), 405),
+    "another path": (raw(BODY, line="POST /predict/ HTTP/1.1"), 200),
+    "an escaped path": (raw(BODY, line="POST /%70redict HTTP/1.1"), 200),
+    "a query": (raw(BODY, line="POST /predict?explain=true HTTP/1.1"), 200),
+    "an empty query": (raw(BODY, line="POST /predict? HTTP/1.1"), 200),
+    "a browser": (raw(BODY, [("Origin", "https://lab.example")]), 200),
+    "an expectation": (raw(BODY, [("Expect", "100-continue")]), 200),
+    "an upgrade": (raw(BODY, [("Connection", "upgrade"), ("Upgrade", "h2c")]), 200),
+    "a body in chunks": (KINDS["chunked"](0), 200),
+    "a body over the limit of the loop": (raw(BODY + b" " * (LOOP_BODY_BYTES - len(BODY) + 1)), 200),
+    "no length": (raw(b"", length=None), 400),
+    "two types": (raw(BODY, [("Accept", "*/*"), ("accept", "application/json")]), 200),
+    "two encodings": (raw(BODY, [("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]), 415),
+    "two ids": (raw(BODY, [("X-Request-Id", "a"), ("X-Request-Id", "b")]), 200),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_everything_but_a_plain_prediction_goes_over_the_bridge(talk, request_bytes, status):
+    answers, paths, is_closed = talk(_exchange(request_bytes))
+    assert (_codes(answers), len(paths), is_closed) == ([status], 1, False)
+
+
+def test_a_body_of_exactly_the_limit_of_the_loop_is_answered_on_the_spot(talk):
+    answers, paths, _ = talk(_exchange(raw(BODY + b" " * (LOOP_BODY_BYTES - len(BODY)))))
+    assert (_codes(answers), paths) == ([200], [])
+
+
+ENDS = {
+    "HTTP/1.0": raw(BODY, line="POST /predict HTTP/1.0"),
+    "HTTP/1.0 without a host": raw(BODY, line="POST /predict HTTP/1.0", host=None),
+    "close": raw(BODY, [("Connection", "close")]),
+    "close among others": raw(BODY, [("Connection", "keep-alive, close")]),
+    "close in capitals": raw(BODY, [("CONNECTION", "CLOSE")]),
+}
+
+
+@pytest.mark.parametrize("request_bytes", ENDS.values(), ids=ENDS.keys())
+def test_who_wants_no_more_is_answered_and_let_go_as_ever(talk, request_bytes):
+    found = []
+    for has_short_door in (True, False):
+        answers, paths, is_closed = talk(_exchange(request_bytes), has_short_door=has_short_door)
+        found.append(([answer.comparable() for answer in answers], paths, is_closed))
+    assert found[0] == found[1]
+    assert found[0][1:] == (["/predict"], True)
+
+
+def test_a_worker_that_ends_says_so_and_closes(talk):
+    async def conversation(line: Line) -> tuple[list[int], str | None, list[str]]:
+        line.worker.alive = False
+        line.send(PLAIN)
+        [answer] = await line.wait_for(1)
+        await line.until(lambda: line.transport.is_closed)
+        return [answer.status], answer.header("connection"), line.spy.paths
+
+    assert talk(conversation) == ([200], "close", ["/predict"])
+
+
+def test_a_client_who_does_not_read_is_waited_for(talk):
+    async def conversation(line: Line) -> None:
+        line.connection.pause_writing()
+        line.send(KINDS["plain"](0), KINDS["plain"](1), KINDS["plain"](2))
+        await line.settle()
+        assert (len(line.answers), line.spy.paths) == (1, ["/predict"])
+        line.connection.resume_writing()
+        assert [a.header("x-request-id") for a in await line.wait_for(3)] == ["n-0", "n-1", "n-2"]
+
+    talk(conversation)
+
+
+MALFORMED = {
+    "no HTTP": b"hello\r\n\r\n",
+    "two hosts": raw(BODY, [("Host", "b.example")]),
+    "two content types": raw(BODY, [("Content-Type", "application/json"), ("Content-Type", "text/plain")]),
+    "two lengths": raw(BODY, [("Content-Length", "3")]),
+    "a length and chunks": raw(BODY, [("Transfer-Encoding", "chunked")]),
+    "a negative length": raw(BODY, length="-1"),
+    "a length with a sign": raw(BODY, length=f"+{len(BODY)}"),
+    "a length that is no number": raw(BODY, length="abc"),
+    "a space before the colon": raw(BODY, [("Accept ", "*/*")]),
+    "a NUL in a header": raw(BODY, [("X-Request-Id", "a\x00b")]),
+    "a bad target": raw(BODY, line="POST /pre dict HTTP/1.1"),
+    "HTTP/3.7": raw(BODY, line="POST /predict HTTP/3.7"),
+}
+
+
+# the C parser takes these, see the integration tests of the protocol
+TOLERATED = {
+    "no host": raw(BODY, [("X-Request-Id", "test-1")], host=None),
+    "a folded header": raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*\r\n folded")]),
+    "a bare LF": PLAIN.replace(b"\r\n", b"\n", 3),
+}
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [*MALFORMED.values(), *TOLERATED.values()], ids=[*MALFORMED.keys(), *TOLERATED.keys()]
+)
+def test_malformed_requests_are_treated_as_ever(talk, request_bytes):
+    short, _, short_closed = talk(_exchange(request_bytes))
+    long, _, long_closed = talk(_exchange(request_bytes), has_short_door=False)
+    assert [a.comparable(b"test-1") for a in short] == [a.comparable(b"test-1") for a in long]
+    assert short_closed == long_closed
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_requests_end_the_connection(talk, request_bytes):
+    answers, paths, is_closed = talk(_exchange(request_bytes))
+    assert (_codes(answers), paths, is_closed) == ([400], [], True)
+
+
+def test_what_is_malformed_behind_a_prediction_does_not_spoil_it(talk):
+    answers, paths, is_closed = talk(_exchange(PLAIN + b"hello\r\n\r\n" + PLAIN, count=3))
+    assert (_codes(answers), paths, is_closed) == ([200, 400], [], True)
+
+
+def test_an_idle_connection_is_closed_after_its_time(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN)
+        await line.settle()
+        line.connection.close_if_idle(line.connection.active_at + 5)
+        assert not line.transport.is_closed
+        line.connection.close_if_idle(line.connection.active_at + 5.001)
+        assert line.transport.is_closed
+        await line.settle()
+        assert line.connection._task.done()
+
+    talk(conversation)
+
+
+def test_every_sign_of_life_counts(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN)
+        await line.settle()
+        line.connection.active_at -= 100
+        before = line.connection.active_at
+        line.send(PLAIN)
+        assert line.connection.active_at > before + 99
+
+    talk(conversation)
+
+
+def test_a_connection_is_not_idle_while_its_request_is_answered(talk):
+    async def conversation(line: Line) -> None:
+        line.send(KINDS["explain"](0))
+        while not line.spy.paths:
+            await asyncio.sleep(0)
+        line.connection.close_if_idle(line.connection.active_at + 1e6)
+        assert [a.status for a in await line.wait_for(1)] == [200]
+        assert not line.transport.is_closed
+
+    talk(conversation)
+
+
+def test_a_connection_is_not_idle_while_a_body_is_on_its_way(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN[:-5])
+        await line.settle()
+        line.connection.close_if_idle(line.connection.active_at + 6)
+        assert not line.transport.is_closed
+        line.send(PLAIN[-5:])
+        assert [a.status for a in line.answers] == [200]
+
+    talk(conversation)
+
+
+def test_a_body_that_never_ends_does_not_hold_its_connection_for_ever(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN[:-5])
+        await line.settle()
+        line.connection.close_if_idle(line.connection.active_at + 1e6)
+        await line.until(lambda: line.transport.is_closed)
+
+    talk(conversation)
+
+
+def test_a_body_behind_another_answer_is_not_cut_off_by_the_keepalive_of_that_answer(talk):
+    async def conversation(line: Line) -> None:
+        line.send(KINDS["other"](0) + PLAIN[:-5])
+        await line.wait_for(1)
+        await line.settle()
+        assert line.connection._keepalive_handle is None
+
+    talk(conversation)
+
+
+def test_who_goes_away_in_the_middle_of_a_body_is_forgotten(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN[:-5])
+        await line.hang_up()
+        await line.settle()
+        assert (line.answers, line.spy.paths, line.worker.nr) == ([], [], 0)
+
+    talk(conversation)
+
+
+def test_a_half_request_behind_an_answer_waits_for_its_end(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN + PLAIN[:30])
+        await line.settle()
+        assert len(line.answers) == 1
+        line.send(PLAIN[30:])
+        assert [a.status for a in line.answers] == [200, 200]
+
+    talk(conversation)
+
+
+def test_each_connection_keeps_its_own_body(bridges, loop, answerers):
+    async def conversation() -> list[bytes]:
+        lines = [Line(bridges[name][True]) for name in MODELS]
+        requests = [raw(encode(ROWS[name])) for name in MODELS]
+        for place in range(max(map(len, requests))):
+            for line, request in zip(lines, requests, strict=True):
+                line.send(request[place : place + 1])
+        bodies = [line.answers[0].body for line in lines]
+        for line in lines:
+            await line.hang_up()
+        return bodies
+
+    expected = [ask(answerers[name], row).body for name, row in (("penguins", ADELIE), ("iris", SETOSA))]
+    assert loop.run_until_complete(conversation()) == expected
+
+
+def test_a_failure_inside_is_a_500_and_the_connection_goes_on(talk, bridges, monkeypatch, caplog):
+    answerer = bridges["penguins"][True].short_door
+    assert answerer is not None
+    monkeypatch.setattr(answerer, "_renderer", None)
+    answers, paths, is_closed = talk(_exchange(PLAIN, PLAIN, count=2))
+    assert (_codes(answers), paths, is_closed) == ([500, 500], [], False)
+    assert json.loads(answers[0].body)["request_id"] == "test-1"
+    assert [record.message for record in caplog.records] == ["request.failed"] * 2
+
+
+def test_an_application_without_a_short_door_has_none(loop, bridges):
+    async def conversation() -> None:
+        line = Line(bridges["penguins"][False])
+        assert isinstance(line.connection, Connection)
+        assert line.connection._answerer is None
+        await line.hang_up()
+
+    loop.run_until_complete(conversation())
