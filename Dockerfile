@@ -43,7 +43,7 @@ COPY ${BUNDLE} ./bundle
 # a baked-in bundle is verified, loaded and proven here: one that this image cannot serve stops the build
 RUN if [ -d bundle ]; then /opt/venv/bin/python -B -c 'import sys; from pathlib import Path; from model import predictor, verify; \
       predictor.load(verify.read(Path("bundle"), sys.argv[1]))' "${BUNDLE_DIGEST}"; else rm bundle; fi \
- && python -m compileall -qq --invalidation-mode unchecked-hash service model \
+ && python -m compileall -f -qq --invalidation-mode unchecked-hash service model \
  && chmod -R u=rwX,go=rX .
 
 FROM scratch

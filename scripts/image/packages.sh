@@ -3,6 +3,7 @@
 # What only tests, builds or quantizes is left out; the rest is compiled, each package by itself, which gives the same
 # bytes every time.
 set -eu
+export PYTHONDONTWRITEBYTECODE=1
 requirements=$1
 touch /build/before
 # gunicorn-h1c has no wheel for Linux; without debug information it compiles to the same anywhere
@@ -18,6 +19,6 @@ rm -rf numpy/f2py onnxruntime/quantization onnxruntime/tools onnxruntime/transfo
 rm -f onnxruntime/capi/libonnxruntime.so.*
 strip uvloop/*.so
 
-python -m compileall -q -l --invalidation-mode unchecked-hash .
+python -m compileall -f -q -l --invalidation-mode unchecked-hash .
 find . -mindepth 1 -maxdepth 1 -type d -newer /build/before ! -name '*.dist-info' ! -name '*.libs' -print0 |
-  xargs -0 -r -n 1 -P 4 python -m compileall -q --invalidation-mode unchecked-hash > /build/compiled
+  xargs -0 -r -n 1 -P 4 python -m compileall -f -q --invalidation-mode unchecked-hash > /build/compiled

@@ -2,6 +2,7 @@
 # Takes from the base what a service has no use for while the image is built: pip, the package manager, everything
 # setuid, logs. What is left of the standard library is compiled.
 set -eu
+export PYTHONDONTWRITEBYTECODE=1
 python -m pip freeze --all 2>/dev/null | cut -d = -f 1 | xargs python -m pip uninstall --quiet --yes --root-user-action ignore
 
 cd /usr/local/lib/python3.*
@@ -9,8 +10,8 @@ rm -rf ensurepip idlelib lib2to3 test tkinter turtledemo venv config-* ../pkgcon
 rm -f /usr/local/bin/2to3* /usr/local/bin/idle* /usr/local/bin/pip* /usr/local/bin/pydoc* /usr/local/bin/python*-config
 find . -name __pycache__ -prune -exec rm -r {} +
 # each package by itself: what one process compiles together may differ from time to time
-python -m compileall -q -l --invalidation-mode unchecked-hash .
-find . -mindepth 1 -maxdepth 1 -type d -print0 | xargs -0 -n 1 -P 4 python -m compileall -q --invalidation-mode unchecked-hash
+python -m compileall -f -q -l --invalidation-mode unchecked-hash .
+find . -mindepth 1 -maxdepth 1 -type d -print0 | xargs -0 -n 1 -P 4 python -m compileall -f -q --invalidation-mode unchecked-hash
 
 # through dpkg, so that its records stay true; what is not there is no error
 dpkg --purge --force-all \

@@ -93,8 +93,8 @@ class Image:
         return {name: file for name, file, _ in self._members()}
 
     def read(self, name: str) -> bytes:
-        """Return one file's content."""
-        return next(payload for path, _, payload in self._members() if path == name)
+        """Return one file's content; the export is read to its end, as not every engine stops when nobody listens."""
+        return {path: payload for path, payload in self.contents() if path == name}[name]
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Yield path and content of every regular file."""

@@ -30,7 +30,9 @@ CLIENTS = 24
 KILLED_AFTER_SECONDS = 10.0
 STUCK_SECONDS = 9.5
 LIMIT_MB = {"full": 450, "slim": 250}
-KEY_MATERIAL = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/]|\"private_key\"\s*:")
+KEY_MATERIAL = re.compile(
+    rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/]|\"private_key\"\s*:\s*\"-----BEGIN"
+)
 TOOLS = re.compile(r"(^|/)(pip[0-9.]*|g?cc[0-9.-]*|[cg]\+\+[0-9.-]*|clang|tcc|ld|as|make|apt|apt-get|uv|perl[0-9.]*)$")
 BUILDERS = re.compile(r"site-packages/(pip|setuptools|wheel|pkg_resources)(/|-)|/ensurepip/")
 
