@@ -14,7 +14,7 @@ CFLAGS=-g0 PYTHONPATH=/build/setuptools python -m pip --python /opt/venv/bin/pyt
 cd /opt/venv/lib/python3.*/site-packages
 find . -type d \( -name test -o -name tests \) -prune -exec rm -r {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
-rm -rf numpy/f2py onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
+rm -rf onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
 # a second copy of ONNX Runtime, for other languages than Python
 rm -f onnxruntime/capi/libonnxruntime.so.*
 strip uvloop/*.so

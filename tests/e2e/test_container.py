@@ -30,9 +30,7 @@ CLIENTS = 24
 KILLED_AFTER_SECONDS = 10.0
 STUCK_SECONDS = 9.5
 LIMIT_MB = {"full": 450, "slim": 250}
-KEY_MATERIAL = re.compile(
-    rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/]|\"private_key\"\s*:\s*\"-----BEGIN"
-)
+KEY_MATERIAL = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----(?:\s|\\n)+[A-Za-z0-9+/]{16}")
 TOOLS = re.compile(r"(^|/)(pip[0-9.]*|g?cc[0-9.-]*|[cg]\+\+[0-9.-]*|clang|tcc|ld|as|make|apt|apt-get|uv|perl[0-9.]*)$")
 BUILDERS = re.compile(r"site-packages/(pip|setuptools|wheel|pkg_resources)(/|-)|/ensurepip/")
 
@@ -71,7 +69,7 @@ def test_no_setuid_file_no_compiler_no_installer_no_tests(image: Image) -> None:
     assert [name for name in files if TOOLS.search(name) and re.match(r"(opt/venv|usr(/local)?)?/?s?bin/", name)] == []
     assert [name for name in files if BUILDERS.search(name)] == []
     assert [name for name in files if re.search(r"site-packages/.*/tests?/", name)] == []
-    assert [name for name in files if re.search(r"^app/(tests|docs|model/(data|specs))", name)] == []
+    assert [name for name in files if re.search(r"^app/(tests|docs|model/(data|specs))(/|$)", name)] == []
 
 
 def test_nothing_of_the_program_can_be_written_by_its_user(image: Image) -> None:
@@ -134,20 +132,13 @@ def test_its_sbom_lists_what_is_pinned_and_the_system(request: pytest.FixtureReq
     image: Image = request.getfixturevalue(variant)
     document = json.loads(image.read("app/sbom.cdx.json"))
     installed = {part["name"]: part["version"] for part in document["components"] if "pkg:pypi/" in part["purl"]}
-    wanted = dict(
-        re.findall(
-            r"^([a-z0-9-]+)==([^ ;]+)(?= \\| ; .*(?:CPython|'PyPy'|x86_64' and|!= 'win32' \\))",
-            (ROOT / pins).read_text(),
-            re.MULTILINE,
-        )
-    )
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / pins).read_text(), re.MULTILINE))
 
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
-    assert (
-        installed.items()
-        <= dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / pins).read_text(), re.MULTILINE)).items()
-    )
-    assert {name for name in wanted if name not in installed} == set()
+    assert {name: version for name, version in installed.items() if pinned[name] != version} == {}
+    # what is pinned for other systems only is not there
+    assert pinned.keys() - installed.keys() <= {"colorama", "nvidia-nccl-cu12", "xgboost", "xgboost-cpu"}
+    assert ("scipy" in installed) == ("scipy" in pinned)
     assert any(part["purl"].startswith("pkg:deb/debian/libc6@") for part in document["components"])
     assert b"unknown" not in image.read("app/licences.txt")
 
