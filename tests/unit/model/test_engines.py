@@ -96,7 +96,9 @@ def test_answer_of_a_linear_model_in_double_never_depends_on_the_batch(tmp_path,
         np.testing.assert_array_equal(together, parts)
 
 
-@pytest.mark.parametrize(("bundle", "name"), [("penguins", "tables"), ("penguins", "onnx"), ("penguins", "xgboost"), ("iris", "onnx")])
+@pytest.mark.parametrize(
+    ("bundle", "name"), [("penguins", "tables"), ("penguins", "onnx"), ("penguins", "xgboost"), ("iris", "onnx")]
+)
 def test_no_rows_get_no_answers(request, bundle, name):
     assert load(request.getfixturevalue(bundle), name).predict(np.empty((0, 4), dtype=np.float32)).shape == (0, 3)
 
@@ -110,7 +112,9 @@ WRONG_SHAPES = {
 
 
 @pytest.mark.parametrize("matrix", WRONG_SHAPES.values(), ids=WRONG_SHAPES)
-@pytest.mark.parametrize("ask", ["tables.predict", "onnx.predict", "xgboost.predict", "xgboost.margins", "xgboost.contributions"])
+@pytest.mark.parametrize(
+    "ask", ["tables.predict", "onnx.predict", "xgboost.predict", "xgboost.margins", "xgboost.contributions"]
+)
 def test_matrix_of_the_wrong_shape_is_refused(penguins: VerifiedBundle, ask, matrix):
     name, _, method = ask.partition(".")
 
