@@ -42,7 +42,7 @@ def test_proven_form_serves_unless_the_spec_says_otherwise(tmp_path, engine, exp
 
     assert (expected, {"model.json", "model.onnx"}, None) == (found.engines, set(found.files), found.note)
     assert found.parity.proven
-    assert (True, "double") == (found.tables.proven, found.tables.precision)
+    assert (found.tables.proven, found.tables.precision) == (True, "double")
 
 
 @pytest.mark.parametrize("algorithm", [toy.SCALED, toy.LOGISTIC, toy.FOREST, toy.BOOSTING])
@@ -60,7 +60,7 @@ def test_xgboost_serves_itself_when_no_other_form_is_proven(tmp_path, engine):
     found = assemble.compile_and_prove(loaded, data, model)
 
     assert (Engines(default="xgboost", fallback=None), ["model.json"]) == (found.engines, list(found.files))
-    assert (False, None) == (found.parity.proven, found.tables)
+    assert (found.parity.proven, found.tables) == (False, None)
     assert re.fullmatch(r"largest difference \S+ in probability, at size_mm=\S+, weight_g=\S+, legs=\S+", found.note)
     served = engines.load("xgboost", found.files, data.features, 3)
     np.testing.assert_array_equal(model.probabilities(data.matrix), served.predict(data.matrix))
@@ -74,7 +74,7 @@ def test_tables_serve_when_the_compiled_form_is_not_proven(tmp_path, engine, def
     found = assemble.compile_and_prove(loaded, data, model)
 
     assert (Engines(default=default, fallback="xgboost"), ["model.json"]) == (found.engines, list(found.files))
-    assert (False, True) == (found.parity.proven, found.tables.proven)
+    assert (found.parity.proven, found.tables.proven) == (False, True)
     served = engines.load("tables", found.files, data.features, 3)
     np.testing.assert_allclose(model.probabilities(data.matrix), served.predict(data.matrix), rtol=0, atol=1e-6)
 

@@ -493,8 +493,8 @@ def test_memory_does_not_grow_with_the_file(bundles, many, tmp_path):
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
-    [((), set()), (("--engine", "onnx"), {"onnxruntime"}), (("--engine", "xgboost"), {"xgboost", "scipy"})],
-    ids=["tables", "onnx", "xgboost"],
+    [((), set()), (("--engine", "onnx"), {"onnxruntime"})],
+    ids=["tables", "onnx"],
 )
 def test_nothing_that_trains_or_is_not_asked_for_is_imported(bundles, tmp_path, choice, expected):
     program = (
