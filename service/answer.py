@@ -89,6 +89,10 @@ class Answerer:
             log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
             return to_reply(error, request_id, self.headers)
 
+    def refuse(self, error: ServiceError, call: Call) -> Reply:
+        """Refuse a call unread."""
+        return to_reply(error, request_id_for(call.request_id), self.headers)
+
     def require_model(self) -> Ready:
         """Return the loaded model, or refuse with the loader's reason.
 

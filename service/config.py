@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tempfile
@@ -58,6 +59,28 @@ def _choice(*values: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of a time in seconds within a range."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"must be a number of seconds, {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _rate(text: str) -> str:
+    """Parse a rate limit."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
+        raise ValueError("must be a number a second, minute or hour, such as 100/second")
+    return text
 
 
 def _digest(text: str) -> str:
@@ -137,6 +160,13 @@ class Settings:
     )
     max_instances: int = _setting("MAX_INSTANCES", 10_000, _integer(1, 1_000_000), "rows in one batch")
     max_body_bytes: int = _setting("MAX_BODY_BYTES", 8 << 20, _integer(1024, 1 << 30), "bytes of one request body")
+    wait_seconds: float = _setting(
+        "ROOKERY_WAIT_SECONDS", 0.25, _seconds(0.01, 60), "longest a request may wait for its turn; then 503"
+    )
+    most_waiting: int = _setting("ROOKERY_MAX_WAITING", 512, _integer(1, 100_000), "requests that may wait")
+    rate_limit: str | None = _setting(
+        "ROOKERY_RATE_LIMIT", None, _rate, "requests of one caller, such as `100/second`; more are refused with 429"
+    )
     bind_host: str = _setting("ROOKERY_BIND_HOST", "127.0.0.1", _host, "address to listen on; the image sets 0.0.0.0")
     workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
     log_level: str = _setting(

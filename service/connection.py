@@ -8,6 +8,7 @@ from typing import Any, cast
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from service.admission import Admission, overloaded
 from service.answer import Answerer, Call
 from service.reply import Reply
 from service.server import LOOP_BODY_BYTES
@@ -35,7 +36,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._answerer: Answerer | None = worker.asgi.short_door if has_door else None
         self._head: Head | None = None
         self._body: list[bytes] = []
-        self._is_whole = False
+        self._is_whole = self._is_waiting = False
+        self._admission: Admission = worker.asgi.admission
         self.active_at = time.monotonic()
 
     def connection_made(self, transport: Any) -> None:
@@ -61,9 +63,27 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def _feed_callback_parser(self, data: bytes) -> bool:
         """Parse, and answer the plain predictions that are whole; says whether the connection goes on."""
         goes_on = bool(super()._feed_callback_parser(data))
-        while goes_on and self._is_whole:
-            goes_on = self._answer()
+        return goes_on and self._answer_what_is_whole()
+
+    def _answer_what_is_whole(self) -> bool:
+        """Answer on the spot, or let the request wait for its turn; says whether the connection goes on."""
+        goes_on = True
+        while goes_on and self._is_whole and not self._is_waiting:
+            if self._admission.is_free():
+                begin = time.monotonic()
+                goes_on = self._answer(has_expired=False)
+                self._admission.took(time.monotonic() - begin)
+            elif self._admission.enter(self):
+                self._is_waiting = True
+            else:
+                goes_on = self._answer(has_expired=True)
         return goes_on
+
+    def take_turn(self, has_expired: bool) -> None:
+        """See `service.admission.Waiting`."""
+        self._is_waiting = False
+        if not self._closed and self._answer(has_expired):
+            self._answer_what_is_whole()
 
     def _on_headers_complete(self) -> bool:
         """Take a plain prediction for the short door; leave anything else to Gunicorn."""
@@ -95,8 +115,12 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         """Whether the client does not read its answers: Gunicorn waits for it, the short door never waits."""
         return self._flow_control is not None and self._flow_control.write_paused
 
-    def _answer(self) -> bool:
-        """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on."""
+    def _answer(self, has_expired: bool) -> bool:
+        """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on.
+
+        Args:
+            has_expired: it waited, or would wait, for too long: say so instead.
+        """
         answerer, head = cast("Answerer", self._answerer), cast("Head", self._head)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._head, self._is_whole, self._body = None, False, []
@@ -104,7 +128,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         is_cut, following = parser.remaining_truncated, parser.remaining()
         parser.reset()
         self.worker.nr += 1
-        self._safe_write(_to_bytes(answerer.answer(_to_call(head, body))))
+        call = _to_call(head, body)
+        self._safe_write(_to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
         if is_cut:
             self._close_transport()
             return False
