@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from typing import Any
 
@@ -25,6 +27,9 @@ WAITING_BYTES = 256 << 10
 
 # a head that was just judged and is judged again with the next request
 SHORT_HEAD_BYTES = 1024
+
+# SO_LINGER, on, for 0 seconds: closing resets the connection
+RESET = struct.pack("ii", 1, 0)
 
 # where a request is
 HEAD, BODY, WHOLE = "head", "body", "whole"
@@ -172,7 +177,7 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
     def judge(self, now: float) -> str | None:
         """Close the connection if its client has taken too long; says what for, None if it goes on."""
         if self._is_reader_slow(now):
-            self.transport.abort()
+            self.cut_off()
             return "write"
         if self._closed or self._write_window is not None:
             return None
@@ -239,6 +244,13 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
             self._close_transport()
 
     # --- the end
+
+    def cut_off(self) -> None:
+        """End the connection at once; what the client has not read is lost, and the kernel does not keep it either."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
 
     def _arm_keepalive_timer(self) -> None:
         """Begin to wait for the next request; the worker looks after all connections, so no timer is set."""

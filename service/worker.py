@@ -83,7 +83,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         waiting = [one for one in self.connections if one.is_waiting]
         waiting.sort(key=lambda one: (one.has_asked, one.active_at))
         for connection in waiting[:count]:
-            connection.transport.abort()
+            connection.cut_off()
         self._ended["evicted"] += len(waiting[:count])
         # the descriptors are free, and the connections forgotten, after this turn of the loop
         self._is_evicting = True
@@ -146,7 +146,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
             unfinished = connection.unfinished(time.monotonic())
             if unfinished is not None:
                 log.warning("request.abandoned", extra=unfinished)
-            connection.transport.abort()
+            connection.cut_off()
 
     async def _until(self, moment: float) -> None:
         """Serve until a moment of the monotonic clock, or until there is a hurry."""

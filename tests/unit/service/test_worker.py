@@ -44,9 +44,8 @@ class Guest:
         """Wait, or not, since some time."""
         self.is_waiting, self.has_asked, self.active_at = is_waiting, has_asked, active_at
         self.is_aborted = False
-        self.transport = self
 
-    def abort(self) -> None:
+    def cut_off(self) -> None:
         """Be closed at once."""
         self.is_aborted = True
 
