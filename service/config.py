@@ -169,6 +169,39 @@ class Settings:
     )
     bind_host: str = _setting("ROOKERY_BIND_HOST", "127.0.0.1", _host, "address to listen on; the image sets 0.0.0.0")
     workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
+    header_seconds: int = _setting(
+        "ROOKERY_HEADER_SECONDS", 5, _integer(1, 300), "seconds in which the headers of a request must arrive"
+    )
+    body_seconds: int = _setting(
+        "ROOKERY_BODY_SECONDS",
+        8,
+        _integer(1, 300),
+        "seconds a body may stand still; over each such span it must move at `ROOKERY_MIN_BYTES_PER_SECOND`",
+    )
+    idle_seconds: int = _setting(
+        "ROOKERY_IDLE_SECONDS", 5, _integer(1, 3600), "seconds a connection is kept open between two requests"
+    )
+    write_seconds: int = _setting(
+        "ROOKERY_WRITE_SECONDS",
+        8,
+        _integer(1, 300),
+        "span in which a client must read its answer at `ROOKERY_MIN_BYTES_PER_SECOND`, in seconds",
+    )
+    min_bytes_per_second: int = _setting(
+        "ROOKERY_MIN_BYTES_PER_SECOND", 1024, _integer(1, 1 << 30), "slowest that a body or an answer may move"
+    )
+    max_connections: int | None = _setting(
+        "ROOKERY_MAX_CONNECTIONS",
+        None,
+        _integer(1, 1_000_000),
+        "connections of one worker at a time; 64 fewer than it may have descriptors, and at most 8192, if not set",
+    )
+    lame_duck_seconds: int = _setting(
+        "ROOKERY_LAME_DUCK_SECONDS",
+        1,
+        _integer(0, 5),
+        "seconds after SIGTERM in which connections are still taken while `/health/ready` says 503",
+    )
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )

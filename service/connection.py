@@ -1,16 +1,15 @@
-"""One client's connection: Gunicorn's own, with a short door for plain predictions."""
+"""One client's connection: Gunicorn's own, with deadlines and a short door for plain predictions."""
 
 from __future__ import annotations
 
 import time
 from typing import Any, cast
 
-from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
 from service.answer import Answerer, Call
-from service.reply import Reply
+from service.protocol import HEAD, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
@@ -18,10 +17,11 @@ READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-
 # what asks for more than a plain answer
 SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding"))
 
+
 Head = dict[bytes, bytes]
 
 
-class Connection(ASGIProtocol):  # type: ignore[misc]
+class Connection(TimedProtocol):
     """Speaks HTTP/1.1 with one client.
 
     A plain `POST /predict` that arrives while nothing else is under way is answered on the spot: no task, no scope, no
@@ -38,31 +38,24 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._body: list[bytes] = []
         self._is_whole = self._is_waiting = False
         self._admission: Admission = worker.asgi.admission
-        self.active_at = time.monotonic()
 
     def connection_made(self, transport: Any) -> None:
-        """See `asyncio.Protocol`."""
-        self.worker.connections.add(self)
-        super().connection_made(transport)
+        """Take the client, unless there are too many."""
+        if self.worker.has_room():
+            self.worker.connections.add(self)
+            super().connection_made(transport)
+        else:
+            self._closed = self._conn_lost_handled = True
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.worker.connections.discard(self)
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self.active_at = time.monotonic()
-        super().data_received(data)
-
-    def close_if_idle(self, now: float) -> None:
-        """Close a connection that has been waiting for its next request too long."""
-        if self._awaiting_request and self._head is None and now - self.active_at > self._keepalive:
-            self._keepalive_timeout()
-
     def _feed_callback_parser(self, data: bytes) -> bool:
         """Parse, and answer the plain predictions that are whole; says whether the connection goes on."""
-        goes_on = bool(super()._feed_callback_parser(data))
+        goes_on = self._parse(data)
         return goes_on and self._answer_what_is_whole()
 
     def _answer_what_is_whole(self) -> bool:
@@ -75,6 +68,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
                 self._admission.took(time.monotonic() - begin)
             elif self._admission.enter(self):
                 self._is_waiting = True
+                self._pause_reading()
             else:
                 goes_on = self._answer(has_expired=True)
         return goes_on
@@ -82,38 +76,55 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def take_turn(self, has_expired: bool) -> None:
         """See `service.admission.Waiting`."""
         self._is_waiting = False
-        if not self._closed and self._answer(has_expired):
-            self._answer_what_is_whole()
+        if not self._closed and self._answer(has_expired) and self._answer_what_is_whole() and not self._is_waiting:
+            self._resume_reading()
 
-    def _on_headers_complete(self) -> bool:
+    def _takes_over(self) -> bool:
         """Take a plain prediction for the short door; leave anything else to Gunicorn."""
-        # nothing is being answered, so an answer on the spot keeps the order
-        if self._answerer is not None and self._current_request is None and self.worker.alive and not self._is_stuck():
+        worker = self.worker
+        if (
+            self._answerer is not None
+            # nothing is being answered, so an answer on the spot keeps the order
+            and self._current_request is None
+            # the last answers are Gunicorn's, which tells the client that they are
+            and worker.alive
+            and worker.nr + 1 < worker.max_requests
+            and not self._is_stuck()
+        ):
             self._head = _plain_head(self._callback_parser)
-            if self._head is not None:
-                return False
-        return bool(super()._on_headers_complete())
+        return self._head is not None
 
     def _on_body(self, chunk: bytes) -> None:
         """Keep a piece of the body."""
         if self._head is None:
             super()._on_body(chunk)
         else:
+            self._unframed = 0
             self._body.append(chunk)
 
     def _on_message_complete(self) -> None:
         """Note that the request is whole; the parser must not be touched from within its own callback."""
-        if self._head is None:
-            super()._on_message_complete()
-        else:
-            self._is_whole = True
-
-    def _arm_keepalive_timer(self) -> None:
-        """Set no timer: the worker looks after all connections once a second."""
+        super()._on_message_complete()
+        self._is_whole = self._head is not None
 
     def _is_stuck(self) -> bool:
         """Whether the client does not read its answers: Gunicorn waits for it, the short door never waits."""
         return self._flow_control is not None and self._flow_control.write_paused
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether everything that came has been answered or is being answered by Gunicorn."""
+        return super()._is_between and not self._is_whole
+
+    def _given_id(self) -> str:
+        """Return the request id that the client gave, empty if none or several."""
+        if self._head is None:
+            return super()._given_id()
+        return self._head.get(b"x-request-id", b"").decode("latin-1")
+
+    def _route(self) -> str:
+        """Return the path that was asked for, cut to 64 characters."""
+        return super()._route() if self._head is None else "/predict"
 
     def _answer(self, has_expired: bool) -> bool:
         """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on.
@@ -127,13 +138,14 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         parser = self._callback_parser
         is_cut, following = parser.remaining_truncated, parser.remaining()
         parser.reset()
+        self._stage = HEAD
         self.worker.nr += 1
         call = _to_call(head, body)
-        self._safe_write(_to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
+        self._safe_write(to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
         if is_cut:
             self._close_transport()
             return False
-        return not following or bool(super()._feed_callback_parser(following))
+        return not following or self._parse(following)
 
 
 def _plain_head(parser: Any) -> Head | None:
@@ -168,12 +180,3 @@ def _to_call(head: Head, body: bytes) -> Call:
         accept=texts.get(b"accept", ""),
         request_id=texts.get(b"x-request-id", ""),
     )
-
-
-def _to_bytes(reply: Reply) -> bytes:
-    """Return an answer as Gunicorn would send it, byte for byte."""
-    lines = [f"{name.lower()}: {value}\r\n" for name, value in reply.headers]
-    lines.append(f"content-length: {len(reply.body)}\r\n")
-    first = protocol._get_cached_status_line((1, 1), reply.status)
-    own = protocol._CACHED_SERVER_HEADER + protocol._get_cached_date_header()
-    return b"".join((first, "".join(lines).encode("latin-1"), own, b"\r\n", reply.body))

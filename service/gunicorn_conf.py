@@ -23,13 +23,13 @@ workers = _settings.workers
 worker_class = "service.worker.Worker"
 asgi_loop = "auto"
 asgi_lifespan = "on"
-worker_connections = 1_000
 
 # Cloud Run kills ten seconds after SIGTERM
 graceful_timeout = 8
 # without a sign of life from the loop for so long a worker is replaced
 timeout = 30
-keepalive = 5
+# the worker closes idle connections itself, see service/deadlines.py
+keepalive = _settings.idle_seconds
 
 # loading after the fork keeps threads and engines out of the parent
 preload_app = False

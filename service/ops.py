@@ -12,7 +12,7 @@ import orjson
 from flask import Blueprint, Response
 
 from model.manifest import Manifest
-from service import metrics
+from service import metrics, stopping
 from service.answer import Answerer
 from service.config import Settings
 from service.loader import Attempt
@@ -50,7 +50,8 @@ def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Bluepri
 
     @routes.get("/health/ready")
     def ready() -> Response:
-        """Answer 200 once the model is verified, loaded and proven."""
+        """Answer 200 once the model is verified, loaded and proven, and until the process is told to stop."""
+        stopping.refuse_if_told()
         return as_json({"status": "ready", "digest": answerer.require_model().digest})
 
     @routes.get("/metrics")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -18,12 +19,12 @@ from hypothesis import strategies as st
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
-from service.connection import Connection
+from service.connection import BURST, Connection
 from service.loader import NotReady
 from service.server import LOOP_BODY_BYTES, Bridge
 from tests.unit.service.bodies import write_body
 from tests.unit.service.calls import ADELIE, ROWS, SETOSA, ask, encode
-from tests.unit.service.wire import Answer, Line, raw
+from tests.unit.service.wire import Answer, Line, Transport, raw
 
 # calls a model twice; raise it for a long run
 EXAMPLES = 400
@@ -448,22 +449,99 @@ MALFORMED = {
 }
 
 
-# the C parser takes these, see the integration tests of the protocol
+# the C parser takes these
 TOLERATED = {
     "no host": raw(BODY, [("X-Request-Id", "test-1")], host=None),
     "a folded header": raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*\r\n folded")]),
+    "a header folded with a tab": raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*\r\n\tfolded")]),
+    "a folded request line": raw(BODY, line="POST /predict HTTP/1.1\r\n X-Request-Id: test-1"),
     "a bare LF": PLAIN.replace(b"\r\n", b"\n", 3),
+    "a bare LF before the end of the head": PLAIN.replace(b"\r\n\r\n", b"\n\r\n"),
+    "a bare LF at the end of the head": PLAIN.replace(b"\r\n\r\n", b"\r\n\n"),
+    "two bare LFs at the end of the head": PLAIN.replace(b"\r\n\r\n", b"\n\n"),
+    "two bare LFs, and a whole end in the body": PLAIN.replace(b"\r\n\r\n", b"\n\n") + b"\r\n\r\n",
+    "a bare LF before the request line": b"\n" + PLAIN,
+    "a long way, folded": raw(line="GET /model HTTP/1.1", headers=[("X-A", "b\r\n c")]),
+    "a long way without a host": raw(line="GET /model HTTP/1.1", host=None),
+}
+REFUSED_HEADS = {**MALFORMED, **TOLERATED}
+
+
+@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
+def test_malformed_requests_are_refused_alike_with_and_without_the_short_door(talk, request_bytes):
+    [short], _, _ = talk(_exchange(request_bytes))
+    [long], _, _ = talk(_exchange(request_bytes), has_short_door=False)
+    assert short.comparable(b"test-1" if b"test-1" in short.body else b"") == long.comparable(
+        b"test-1" if b"test-1" in long.body else b""
+    )
+
+
+@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
+def test_malformed_requests_are_refused_however_they_arrive(talk, request_bytes):
+    for size in (1, 7, 50):
+        parts = [request_bytes[i : i + size] for i in range(0, len(request_bytes), size)]
+        answers, paths, is_closed = talk(_exchange(*parts))
+        assert (_codes(answers), paths, is_closed) == ([400], [], True), size
+
+
+@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
+def test_malformed_requests_behind_good_ones_are_refused(talk, request_bytes):
+    for first in (PLAIN, KINDS["other"](0)):
+        answers, _, is_closed = talk(_exchange(first + request_bytes, count=2))
+        assert (_codes(answers), is_closed) == ([200, 400], True)
+
+
+@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
+def test_a_malformed_request_is_refused_in_the_form_of_the_contract(talk, answerer, request_bytes):
+    [refusal], _, _ = talk(_exchange(request_bytes))
+    body = json.loads(refusal.body)
+    assert (refusal.header("content-type"), refusal.header("connection")) == ("application/problem+json", "close")
+    assert (body["type"], body["status"]) == ("urn:rookery:problem:http", 400)
+    assert body["request_id"] == refusal.header("x-request-id")
+    assert refusal.header("x-model-digest") == answerer.digest
+    assert 0 < len(body["detail"]) <= 64
+
+
+GENEROUS = {
+    "line feeds in the body": raw(b" \n\n \n\t" + BODY + b"\n\n"),
+    "an empty line in the body": raw(b"\r\n\r\n \n" + BODY),
+    "a CR LF before the request": b"\r\n" + PLAIN,
+    "a space after a comma": raw(BODY, [("Accept", "*/*,\t application/json")]),
+    "a long head": raw(BODY, [(f"X-{i}", "a" * 100) for i in range(50)]),
 }
 
 
-@pytest.mark.parametrize(
-    "request_bytes", [*MALFORMED.values(), *TOLERATED.values()], ids=[*MALFORMED.keys(), *TOLERATED.keys()]
-)
-def test_malformed_requests_are_treated_as_ever(talk, request_bytes):
-    short, _, short_closed = talk(_exchange(request_bytes))
-    long, _, long_closed = talk(_exchange(request_bytes), has_short_door=False)
-    assert [a.comparable(b"test-1") for a in short] == [a.comparable(b"test-1") for a in long]
-    assert short_closed == long_closed
+@pytest.mark.parametrize("request_bytes", GENEROUS.values(), ids=GENEROUS.keys())
+@pytest.mark.parametrize("size", [1, 13, 10_000])
+def test_only_the_head_is_judged(talk, request_bytes, size):
+    parts = [request_bytes[i : i + size] for i in range(0, len(request_bytes), size)]
+    answers, paths, is_closed = talk(_exchange(*parts, *parts, count=2))
+    assert (_codes(answers), paths, is_closed) == ([200, 200], [], False)
+
+
+LIMITS = {
+    "a target that is too long": (raw(BODY, line=f"POST /{'a' * 5000} HTTP/1.1"), 414),
+    "a header that is too long": (raw(BODY, [("X-A", "a" * 9000)]), 431),
+    "too many headers": (raw(BODY, [("X-A", "a")] * 101), 431),
+    "an unknown transfer coding": (raw(BODY, [("Transfer-Encoding", "gzip, chunked")], length=None), 501),
+    "a head without an end": (b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * (64 << 10), 431),
+    "a chunk extension without an end": (
+        raw(b"1;" + b"a" * 1000, [("Transfer-Encoding", "chunked")], length=None) + b"a" * (65 << 10),
+        400,
+    ),
+    "trailers without an end": (
+        raw(b"0\r\n", [("Transfer-Encoding", "chunked")], length=None) + b"X-A: a\r\n" * (9 << 10),
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), LIMITS.values(), ids=LIMITS.keys())
+def test_what_is_too_long_or_unknown_is_refused_in_the_form_of_the_contract(talk, request_bytes, status):
+    parts = [request_bytes[i : i + 1000] for i in range(0, len(request_bytes), 1000)]
+    [refusal], _, is_closed = talk(_exchange(*parts))
+    assert (refusal.status, refusal.header("content-type"), is_closed) == (status, "application/problem+json", True)
+    assert len(refusal.body) < 400
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
@@ -481,9 +559,9 @@ def test_an_idle_connection_is_closed_after_its_time(talk):
     async def conversation(line: Line) -> None:
         line.send(PLAIN)
         await line.settle()
-        line.connection.close_if_idle(line.connection.active_at + 5)
+        assert line.connection.judge(line.connection.active_at + 5) is None
         assert not line.transport.is_closed
-        line.connection.close_if_idle(line.connection.active_at + 5.001)
+        assert line.connection.judge(line.connection.active_at + 5.001) == "idle"
         assert line.transport.is_closed
         await line.settle()
         assert line.connection._task.done()
@@ -508,7 +586,8 @@ def test_a_connection_is_not_idle_while_its_request_is_answered(talk):
         line.send(KINDS["explain"](0))
         while not line.spy.paths:
             await asyncio.sleep(0)
-        line.connection.close_if_idle(line.connection.active_at + 1e6)
+        assert line.connection.judge(line.connection.active_at + 1e6) is None
+        line.connection.close_if_waiting()
         assert [a.status for a in await line.wait_for(1)] == [200]
         assert not line.transport.is_closed
 
@@ -519,7 +598,7 @@ def test_a_connection_is_not_idle_while_a_body_is_on_its_way(talk):
     async def conversation(line: Line) -> None:
         line.send(PLAIN[:-5])
         await line.settle()
-        line.connection.close_if_idle(line.connection.active_at + 6)
+        assert line.connection.judge(line.connection.active_at + 6) is None
         assert not line.transport.is_closed
         line.send(PLAIN[-5:])
         assert [a.status for a in line.answers] == [200]
@@ -527,14 +606,266 @@ def test_a_connection_is_not_idle_while_a_body_is_on_its_way(talk):
     talk(conversation)
 
 
-def test_a_body_that_never_ends_does_not_hold_its_connection_for_ever(talk):
+UNENDING = {
+    "plain": (PLAIN[:-5], []),
+    "over the bridge": (KINDS["explain"](0)[:-5], ["/predict"]),
+    "in chunks": (KINDS["chunked"](0)[:-5], ["/predict"]),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "paths"), UNENDING.values(), ids=UNENDING.keys())
+def test_a_body_that_stands_still_is_refused_and_its_connection_closed(talk, answerer, request_bytes, paths):
     async def conversation(line: Line) -> None:
-        line.send(PLAIN[:-5])
+        line.send(request_bytes)
         await line.settle()
-        line.connection.close_if_idle(line.connection.active_at + 1e6)
+        assert line.connection.judge(line.connection.active_at + 7.9) is None
+        assert line.connection.judge(line.connection.active_at + 8.1) == "body"
         await line.until(lambda: line.transport.is_closed)
+        [refusal] = line.answers
+        assert (refusal.status, refusal.header("connection"), line.spy.paths) == (408, "close", paths)
+        assert refusal.header("x-request-id") in ("test-1", "n-0")
+        assert refusal.header("x-model-digest") == answerer.digest
+        await line.settle()
+        assert line.connection._task.done()
 
     talk(conversation)
+
+
+@pytest.mark.parametrize("request_bytes", [raw(BODY, length="20000"), raw(BODY, length="2000000")], ids=["door", "way"])
+@pytest.mark.parametrize(("step_bytes", "end_seconds"), [(1, 8), (1000, 8), (1200, None)], ids=["drip", "slow", "ok"])
+def test_a_body_must_move(talk, request_bytes, step_bytes, end_seconds):
+    async def conversation(line: Line) -> int | None:
+        line.send(request_bytes)
+        start = line.connection._since
+        for second in range(1, 18):
+            if line.connection.judge(start + second) is not None:
+                return second
+            line.send(b" " * step_bytes)
+            # as if the clock had moved on
+            line.connection.active_at = start + second
+        return None
+
+    assert talk(conversation) == end_seconds
+
+
+def test_a_head_must_be_whole_in_time(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN[:20])
+        await line.settle()
+        start = line.connection.active_at
+        line.send(PLAIN[20:30])
+        line.connection.active_at += 100
+        assert line.connection.judge(start + 5) is None
+        assert line.connection.judge(start + 5.1) == "head"
+        [refusal] = line.answers
+        assert (refusal.status, line.transport.is_closed) == (408, True)
+
+    talk(conversation)
+
+
+def test_who_says_nothing_is_let_go_without_a_word(talk):
+    async def conversation(line: Line) -> None:
+        await line.settle()
+        assert line.connection.judge(line.connection.active_at + 5) is None
+        assert line.connection.judge(line.connection.active_at + 5.1) == "silent"
+        assert (line.answers, line.transport.is_closed) == ([], True)
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    ("read_bytes", "end_seconds"), [(0, 8), (1000, 8), (1100, None)], ids=["nothing", "slowly", "ok"]
+)
+def test_an_answer_must_be_read(talk, read_bytes, end_seconds):
+    async def conversation(line: Line) -> int | None:
+        line.send(PLAIN)
+        start, line.transport.unread_bytes = line.connection.active_at, 100_000
+        for second in range(18):
+            if line.connection.judge(start + second) is not None:
+                assert line.transport.is_aborted
+                return second
+            line.transport.unread_bytes -= read_bytes
+        return None
+
+    assert talk(conversation) == end_seconds
+
+
+def test_the_time_between_two_requests_begins_when_the_answer_is_read(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN)
+        await line.settle()
+        start, line.transport.unread_bytes = line.connection.active_at, 10_000
+        assert line.connection.judge(start + 1) is None
+        line.transport.unread_bytes = 0
+        assert line.connection.judge(start + 6) is None
+        assert line.connection.judge(start + 10) is None
+        assert line.connection.judge(start + 11.1) == "idle"
+
+    talk(conversation)
+
+
+def test_who_reads_large_answers_again_and_again_is_not_too_slow(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN)
+        start, line.transport.unread_bytes = line.connection.active_at, 70_000
+        for second in range(20):
+            assert line.connection.judge(start + second) is None
+            # read, and filled again by the next answer
+            line.connection.pause_writing()
+            line.connection.resume_writing()
+
+    talk(conversation)
+
+
+def test_a_closed_connection_that_is_not_read_does_not_stay(talk):
+    async def conversation(line: Line) -> None:
+        line.transport.unread_bytes = 5000
+        line.connection._closed = True
+        start = line.connection.active_at
+        assert [line.connection.judge(start + second) for second in (0, 4, 8)] == [None, None, "write"]
+        assert line.transport.is_aborted
+
+    talk(conversation)
+
+
+HALF_CLOSED = {kind: KINDS[kind](0) for kind in KINDS} | {
+    "a train": PLAIN * 100 + KINDS["other"](0) + PLAIN * 100 + KINDS["large"](0),
+}
+
+
+@pytest.mark.parametrize("request_bytes", HALF_CLOSED.values(), ids=HALF_CLOSED.keys())
+@pytest.mark.parametrize("has_short_door", [True, False])
+def test_who_has_said_everything_still_gets_the_answers(talk, request_bytes, has_short_door):
+    async def conversation(line: Line) -> list[int]:
+        line.send(request_bytes)
+        if not line.connection.eof_received():
+            line.transport.close()
+        await line.until(lambda: line.transport.is_closed)
+        return _codes(line.answers)
+
+    found = talk(conversation, has_short_door=has_short_door)
+    assert found == [400 if request_bytes == HALF_CLOSED["refused"] else 200] * (
+        202 if request_bytes == HALF_CLOSED["a train"] else 1
+    )
+
+
+@pytest.mark.parametrize("request_bytes", [b"", PLAIN[:10], PLAIN[:-1], KINDS["explain"](0)[:-1]])
+def test_who_leaves_before_the_end_of_a_request_is_let_go(talk, request_bytes):
+    async def conversation(line: Line) -> None:
+        line.send(request_bytes)
+        await line.settle()
+        assert not line.connection.eof_received()
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize("request_bytes", [PLAIN[:10], PLAIN[:-1], KINDS["explain"](0)[:-1]])
+def test_a_request_cut_off_behind_another_one_ends_the_connection(talk, request_bytes):
+    async def conversation(line: Line) -> None:
+        line.send(KINDS["other"](0) + request_bytes)
+        assert line.connection.eof_received()
+        await line.wait_for(1)
+        await line.settle()
+        line.connection.judge(line.connection.active_at)
+        await line.until(lambda: line.transport.is_closed)
+        assert _codes(line.answers)[0] == 200
+
+    talk(conversation)
+
+
+def test_a_long_train_gives_the_others_a_turn(talk):
+    async def conversation(line: Line) -> list[int]:
+        counts = [0]
+        line.send(PLAIN * 200)
+        assert not line.transport.is_reading
+        while len(line.answers) < 200:
+            counts.append(len(line.answers))
+            await asyncio.sleep(0)
+        assert line.transport.is_reading
+        return [b - a for a, b in itertools.pairwise(counts)]
+
+    found = talk(conversation)
+    assert max(found) == BURST
+    assert len(found) >= 200 // BURST
+
+
+def test_what_arrives_while_others_have_their_turn_keeps_its_place(talk):
+    async def conversation(line: Line) -> None:
+        line.send(*[_with_id(n) for n in range(10)], b"".join(_with_id(n) for n in range(10, 100)))
+        line.send(_with_id(100)[:50])
+        line.send(_with_id(100)[50:] + _with_id(101))
+        answers = await line.wait_for(102)
+        assert [f"n-{n}" for n in range(102)] == [answer.header("x-request-id") for answer in answers]
+
+    talk(conversation)
+
+
+def test_who_goes_away_during_the_others_turn_is_forgotten(talk):
+    async def conversation(line: Line) -> None:
+        line.send(PLAIN * 100)
+        await line.hang_up()
+        await line.settle()
+        assert line.worker.nr == BURST
+
+    talk(conversation)
+
+
+def test_the_last_request_before_a_restart_says_so(talk):
+    async def conversation(line: Line) -> None:
+        line.worker.max_requests = 3
+        line.send(PLAIN * 4)
+        await line.until(lambda: line.transport.is_closed)
+        assert (_codes(line.answers), line.worker.nr, line.worker.alive) == ([200] * 3, 3, False)
+        assert [answer.header("connection") for answer in line.answers] == [None, None, "close"]
+
+    talk(conversation)
+
+
+def test_a_worker_without_room_takes_nobody(talk, bridges):
+    async def conversation(line: Line) -> None:
+        line.worker.max_connections = 1
+        second, transport = Connection(line.worker), Transport(line.worker.loop)
+        transport.connection = second
+        second.connection_made(transport)
+        await line.settle()
+        assert (transport.is_aborted, line.worker.nr_conns, line.worker.connections) == (True, 1, {line.connection})
+
+    talk(conversation)
+
+
+def test_who_sends_without_waiting_is_not_listened_to_for_ever(talk):
+    async def conversation(line: Line) -> None:
+        line.send(KINDS["explain"](0), *[b"x" * 100_000] * 3)
+        assert not line.transport.is_reading
+        answers = await line.wait_for(2)
+        assert _codes(answers) == [200, 431]
+
+    talk(conversation)
+
+
+STAGES = {
+    "waiting": (b"", None),
+    "answered": (PLAIN, None),
+    "head": (PLAIN[:30], (None, None, "head")),
+    "body": (PLAIN[:-1], ("test-1", "/predict", "body")),
+    "body over the bridge": (KINDS["explain"](0)[:-1], ("n-0", "/predict", "body")),
+    "answer": (KINDS["explain"](0), ("n-0", "/predict", "answer")),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "expected"), STAGES.values(), ids=STAGES.keys())
+def test_a_request_under_way_is_known_by_its_id_and_route(talk, request_bytes, expected):
+    async def conversation(line: Line) -> Any:
+        await line.settle()
+        line.send(request_bytes)
+        found = line.connection.unfinished(line.connection.active_at + 2.04)
+        line.connection.close_if_waiting()
+        assert line.transport.is_closed == (found is None)
+        return found
+
+    found = talk(conversation)
+    assert (found and tuple(found[name] for name in ("request_id", "route", "stage"))) == expected
+    assert found is None or found["seconds"] == 2.0
 
 
 def test_a_body_behind_another_answer_is_not_cut_off_by_the_keepalive_of_that_answer(talk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,24 +15,39 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.workers import gasgi
 
+from service import stopping
 from service.connection import Connection
 from service.server import Bridge
-from service.worker import Worker
+from service.worker import Worker, connection_limit
 from tests.unit.service.calls import ADELIE, encode
 from tests.unit.service.wire import Line, Transport, raw, split
 
 
 class Idler:
-    """A connection that remembers when it was looked at, and leaves the set then."""
+    """A connection that remembers when it was judged, and leaves the set then."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, reason: str | None = None) -> None:
         """Belong to a worker."""
-        self._worker, self.looks = worker, list[float]()
+        self._worker, self._reason, self.looks = worker, reason, list[float]()
 
-    def close_if_idle(self, now: float) -> None:
-        """Be idle."""
+    def judge(self, now: float) -> str | None:
+        """Have taken too long."""
         self.looks.append(now)
         self._worker.connections.discard(self)  # type: ignore[arg-type]
+        return self._reason
+
+
+class Guest:
+    """A connection as the worker sees it when room is short or the end is near."""
+
+    def __init__(self, is_waiting: bool, has_asked: bool = True, active_at: float = 0) -> None:
+        """Wait, or not, since some time."""
+        self.is_waiting, self.has_asked, self.active_at = is_waiting, has_asked, active_at
+        self.is_aborted = False
+
+    def cut_off(self) -> None:
+        """Be closed at once."""
+        self.is_aborted = True
 
 
 @pytest.fixture
@@ -72,6 +88,74 @@ def test_every_sign_of_life_looks_after_every_connection(worker):
     assert all(before <= idler.looks[0] <= time.monotonic() for idler in idlers)
     assert worker.connections == set()
     assert worker.tmp.last_update() >= before
+
+
+def test_what_is_closed_is_told_in_one_line(worker, caplog):
+    reasons = ["body", "body", "head", "idle", None]
+    worker.connections.update(Idler(worker, reason) for reason in reasons)
+    with caplog.at_level(logging.INFO, "service.worker"):
+        worker.sweep(1.0)
+        worker.sweep(2.0)
+    [line] = [record for record in caplog.records if record.message == "connections.closed"]
+    assert (line.body, line.head, hasattr(line, "idle")) == (2, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("soft", "wanted", "expected"),
+    [
+        (1024, None, 960),
+        (1024, 5000, 960),
+        (1024, 100, 100),
+        (20_000, None, 8192),
+        (20_000, 9000, 9000),
+        (-1, None, 8192),
+    ],
+)
+def test_there_are_fewer_connections_than_descriptors(monkeypatch, soft, wanted, expected):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert connection_limit(wanted) == expected
+
+
+def test_there_is_room_until_the_limit(worker):
+    worker.loop = asyncio.new_event_loop()
+    worker.max_connections = 10
+    worker.connections.update(Guest(is_waiting=False) for _ in range(9))
+    assert worker.has_room()
+    worker.connections.add(Guest(is_waiting=False))
+    assert not worker.has_room()
+    worker.loop.close()
+
+
+def test_before_there_is_no_room_those_who_never_asked_are_closed_then_the_idle(worker, caplog):
+    worker.loop = asyncio.new_event_loop()
+    worker.max_connections = 20
+    guests = [Guest(is_waiting=False) for _ in range(14)]
+    idle, silent, later = Guest(True, True, 1.0), Guest(True, False, 9.0), Guest(True, True, 2.0)
+    worker.connections.update([*guests, idle, silent, later, Guest(True, True, 3.0)])
+    assert worker.has_room()
+    assert [one.is_aborted for one in (silent, idle, later)] == [True, True, True]
+    # once in a turn of the loop
+    assert worker.has_room()
+    assert sum(one.is_aborted for one in worker.connections) == 3
+    assert not any(one.is_aborted for one in guests)
+    with caplog.at_level(logging.INFO, "service.worker"):
+        worker.connections.clear()
+        worker.sweep(1.0)
+    assert [record.evicted for record in caplog.records if record.message == "connections.closed"] == [3]
+    worker.loop.run_until_complete(asyncio.sleep(0))
+    assert not worker._is_evicting
+    worker.loop.close()
+
+
+def test_after_sigterm_the_service_is_not_ready(worker, penguins_app):
+    try:
+        assert penguins_app.test_client().get("/health/ready").status_code == 200
+        worker.handle_exit_signal()
+        answer = penguins_app.test_client().get("/health/ready")
+        assert (answer.status_code, answer.json["reason"], worker.alive) == (503, "stopping", False)
+        assert penguins_app.test_client().get("/health/live").status_code == 200
+    finally:
+        stopping.told.clear()
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(worker, answerer, caplog):

@@ -14,6 +14,7 @@ from typing import Any
 from gunicorn.config import Config
 
 from service.connection import Connection
+from service.deadlines import Deadlines
 from service.server import Bridge
 
 DEADLINE_SECONDS = 20
@@ -31,6 +32,16 @@ class Transport(asyncio.Transport):
         super().__init__({"peername": ("10.0.0.9", 1234), "sockname": ("127.0.0.1", 8080)})
         self._loop, self.written, self.is_closed = loop, b"", False
         self.connection: Connection | None = None
+        self.is_aborted, self.is_reading, self.unread_bytes = False, True, 0
+
+    def get_write_buffer_size(self) -> int:
+        """What the client has not read, as a test says."""
+        return self.unread_bytes
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.is_aborted = True
+        self.close()
 
     def write(self, data: Any) -> None:
         """Keep what goes out."""
@@ -46,9 +57,11 @@ class Transport(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """Parts keep coming."""
+        self.is_reading = False
 
     def resume_reading(self) -> None:
         """Parts keep coming."""
+        self.is_reading = True
 
     def close(self) -> None:
         """Tell the connection soon, as a real transport does."""
@@ -71,6 +84,12 @@ class Worker:
         self.asgi, self.loop = asgi, loop
         self.alive, self.nr, self.nr_conns, self.max_requests = True, 0, 0, sys.maxsize
         self.connections: set[Connection] = set()
+        self.deadlines = Deadlines()
+        self.max_connections = 10
+
+    def has_room(self) -> bool:
+        """Take a few."""
+        return len(self.connections) < self.max_connections
 
 
 class Spy:
@@ -78,7 +97,7 @@ class Spy:
 
     def __init__(self, bridge: Bridge) -> None:
         """Stand before a bridge."""
-        self._bridge, self.short_door = bridge, bridge.short_door
+        self._bridge, self.short_door, self.answerer = bridge, bridge.short_door, bridge._answerer
         self.paths: list[str] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

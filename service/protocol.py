@@ -1,0 +1,321 @@
+"""Gunicorn's HTTP/1.1 with deadlines, a strict reading of the head, and refusals in the form of the contract."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Any
+
+from gunicorn.asgi import protocol
+from gunicorn.asgi.parser import ParseError, UnsupportedTransferCoding
+from gunicorn.asgi.protocol import ASGIProtocol
+
+from service.answer import request_id_for
+from service.deadlines import Deadlines, Window
+from service.errors import OtherHttpError, ServiceError, echo, internal_error, to_reply
+from service.reply import Headers, Reply
+
+# request line and headers together, as at Google's front ends; more is refused however slowly it comes
+HEAD_BYTES = 64 << 10
+
+# what may come of a body in chunks without a byte of the body itself: endless chunk extensions or trailers
+FRAMING_BYTES = 64 << 10
+
+# what may wait behind a request that is being answered before the client is no longer listened to
+WAITING_BYTES = 256 << 10
+
+# a head that was just judged and is judged again with the next request
+SHORT_HEAD_BYTES = 1024
+
+# SO_LINGER, on, for 0 seconds: closing resets the connection
+RESET = struct.pack("ii", 1, 0)
+
+# where a request is
+HEAD, BODY, WHOLE = "head", "body", "whole"
+
+
+class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
+    """Speaks HTTP/1.1 with one client as Gunicorn does, but not for ever and not every dialect of it.
+
+    The hot path notes the time and where the request is; the judging is done by `judge`, which the worker calls for
+    every connection once a second.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        """Belong to a worker that has `deadlines`."""
+        super().__init__(worker)
+        self._deadlines: Deadlines = worker.deadlines
+        self.active_at = self._since = time.monotonic()
+        self._stage = HEAD
+        # what has come of a head that is not whole yet, and the last whole one that was in order
+        self._raw = self._good_head = b""
+        # bytes: of this body; since its last own byte; behind a request that is being answered
+        self._received = self._unframed = self._waiting = 0
+        self._count = 0
+        self._is_half_closed = False
+        self._body_window: Window | None = None
+        self._write_window: Window | None = None
+        self._drained = 0
+
+    # --- what comes
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self.active_at = time.monotonic()
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Let a client that has said all it wanted wait for its answer."""
+        self._is_half_closed = True
+        return not self.is_waiting and self._stage == WHOLE
+
+    def _parse(self, data: bytes) -> bool:
+        """Parse what came, and refuse what never ends; says whether the connection goes on."""
+        if self._stage == WHOLE and not self._callback_parser.is_complete:
+            # the answer is out, and Gunicorn has set the parser back
+            self._stage, self.active_at = HEAD, time.monotonic()
+        stage = self._stage
+        if stage == HEAD:
+            if not self._raw:
+                self._since, self._raw = self.active_at, data
+            else:
+                self._raw += data
+        elif stage == BODY:
+            self._received += len(data)
+            self._unframed += len(data)
+        else:
+            self._waiting += len(data)
+            if self._waiting > WAITING_BYTES:
+                self._pause_reading()
+        if not super()._feed_callback_parser(data):
+            return False
+        if self._stage == HEAD and len(self._raw) > HEAD_BYTES:
+            return self._refuse(431, f"request line and headers are longer than {HEAD_BYTES} bytes")
+        if self._stage == BODY and self._unframed > FRAMING_BYTES:
+            return self._refuse(400, f"chunk extensions or trailers are longer than {FRAMING_BYTES} bytes")
+        return True
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        """Parse; says whether the connection goes on."""
+        return self._parse(data)
+
+    def _on_headers_complete(self) -> bool:
+        """Refuse a head that another server might read differently; else begin with the body."""
+        self._check_head()
+        if self._takes_over():
+            return False
+        self._check_headers()
+        return bool(super()._on_headers_complete())
+
+    def _takes_over(self) -> bool:
+        """Whether the request whose head is there is not Gunicorn's to answer."""
+        return False
+
+    def _check_head(self) -> None:
+        """Judge the bytes of a head that the parser takes, and count the request.
+
+        Raises:
+            ParseError: a line ends without CR or is folded, which the C parser lets pass.
+        """
+        raw, self._raw = self._raw, b""
+        end = raw.find(b"\r\n\r\n")
+        head = raw[:end]
+        if head != self._good_head:
+            if end < 0 or head.count(b"\n") != head.count(b"\r\n"):
+                raise ParseError("a line of the head ends with LF alone; end it with CR LF")
+            if b"\n " in head or b"\n\t" in head:
+                raise ParseError("a header is folded over two lines, which HTTP/1.1 forbids")
+            self._good_head = head if end < SHORT_HEAD_BYTES else b""
+        self._stage, self._since = BODY, self.active_at
+        self._count += 1
+        self._received = self._unframed = self._waiting = 0
+        self._body_window = None
+
+    def _check_headers(self) -> None:
+        """Judge the headers of a request that is Gunicorn's to answer; the short door takes none that fail here.
+
+        Raises:
+            ParseError: HTTP/1.1 without Host; a second one is refused by the parser.
+            UnsupportedTransferCoding: a body that is not just in chunks, which the C parser lets pass.
+        """
+        parser = self._callback_parser
+        headers = {name.lower(): value for name, value in getattr(parser, "asgi_headers", None) or parser.headers}
+        if parser.http_version >= (1, 1) and b"host" not in headers:
+            raise ParseError("the header Host is missing")
+        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise UnsupportedTransferCoding("the only transfer coding taken is chunked")
+
+    def _on_body(self, chunk: bytes) -> None:
+        """Note that the body goes on."""
+        self._unframed = 0
+        super()._on_body(chunk)
+
+    def _on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        self._stage = WHOLE
+        super()._on_message_complete()
+
+    # --- what is judged once a second
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing has come of the next request."""
+        # between a request and the turn of the connection's task both flags are set
+        return self._awaiting_request and not self._request_ready.is_set() and self._is_between
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether everything that came has been answered or is being answered by Gunicorn."""
+        return self._stage != BODY and not self._raw
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a request has come over this connection."""
+        return self._count > 0
+
+    def judge(self, now: float) -> str | None:
+        """Close the connection if its client has taken too long; says what for, None if it goes on."""
+        if self._is_reader_slow(now):
+            self.cut_off()
+            return "write"
+        if self._closed or self._write_window is not None:
+            return None
+        if self._is_half_closed and (self._stage == BODY or self._raw or self.is_waiting):
+            self._close_transport()
+            return None
+        deadlines = self._deadlines
+        if self._stage == BODY:
+            return self._judge_body(now)
+        if self._raw:
+            if now - self._since > deadlines.head_seconds:
+                self._refuse(408, "the headers did not arrive in time")
+                return "head"
+        elif self.is_waiting:
+            if not self._count and now - self._since > deadlines.head_seconds:
+                self._close_transport()
+                return "silent"
+            if self._count and now - self.active_at > deadlines.idle_seconds:
+                self._close_transport()
+                return "idle"
+        return None
+
+    def _judge_body(self, now: float) -> str | None:
+        """Refuse a body that does not move."""
+        deadlines = self._deadlines
+        if self._body_window is None:
+            self._body_window = Window(self._since, 0, deadlines.body_seconds)
+        if now - self.active_at > deadlines.body_seconds or self._body_window.is_too_slow(
+            now, self._received, deadlines.min_rate
+        ):
+            self.expire_body()
+            return "body"
+        return None
+
+    def expire_body(self) -> None:
+        """Answer 408 to a request whose body does not come: through the application if that has the request."""
+        receiver = self._body_receiver
+        if receiver is None:
+            self._refuse(408, "the body did not arrive in time")
+        else:
+            receiver._body_wait_expired = True
+            receiver._wake_waiter()
+
+    def _is_reader_slow(self, now: float) -> bool:
+        """Whether what was written is not being read."""
+        held = self.transport.get_write_buffer_size()
+        if not held:
+            if self._write_window is not None:
+                # the answer is out only now: the time between two requests begins
+                self._write_window, self.active_at = None, now
+            return False
+        if self._write_window is None:
+            self._write_window, self._drained = Window(now, -held, self._deadlines.write_seconds), 0
+        return self._write_window.is_too_slow(now, self._drained - held, self._deadlines.min_rate)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`: the client has read most of what was held for it."""
+        self._drained += protocol.HIGH_WATER_LIMIT // 2
+        super().resume_writing()
+
+    def close_if_waiting(self) -> None:
+        """Close the connection if nothing of a request has come and nothing is on its way out."""
+        if self.is_waiting and not self._closed:
+            self._close_transport()
+
+    # --- the end
+
+    def cut_off(self) -> None:
+        """End the connection at once; what the client has not read is lost, and the kernel does not keep it either."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
+
+    def _arm_keepalive_timer(self) -> None:
+        """Begin to wait for the next request; the worker looks after all connections, so no timer is set."""
+        self.active_at = time.monotonic()
+        if self._is_half_closed and self._is_between:
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        """Close, and let the connection's task end now instead of some seconds later."""
+        super()._close_transport()
+        if self._request_ready is not None:
+            self._request_ready.set()
+
+    def _refuse(self, status: int, text: str) -> bool:
+        """Answer with a refusal and close; says that the connection does not go on."""
+        self._send_error_response(status, text)
+        self._close_transport()
+        return False
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        """Send what Gunicorn refuses as a problem document."""
+        error: ServiceError
+        if status >= 500 and status != 501:
+            error = internal_error()
+        else:
+            error = OtherHttpError(status, protocol._REASON_PHRASES.get(status, "Refused"))
+            # the parser's words quote the request: what is not text becomes question marks
+            error.detail = echo(message.encode("utf-8", "replace").decode())
+        reply = to_reply(error, request_id_for(self._given_id()), self._model_headers())
+        headers = (*reply.headers, *extra_headers, ("Connection", "close"))
+        self._safe_write(to_bytes(Reply(reply.status, headers, reply.body)))
+
+    def _model_headers(self) -> Headers:
+        """Return the headers that name the model in use."""
+        answerer = getattr(self.worker.asgi, "answerer", None)
+        return () if answerer is None else answerer.headers
+
+    def _given_id(self) -> str:
+        """Return the request id that the client gave, empty if none or several."""
+        # the C parser's headers of a head that it refused are not to be touched: the process would crash
+        headers = () if self._stage == HEAD else getattr(self._callback_parser, "asgi_headers", None) or ()
+        given = [value for name, value in headers if name == b"x-request-id"]
+        return given[0].decode("latin-1") if len(given) == 1 else ""
+
+    def _route(self) -> str:
+        """Return the path that was asked for, cut to 64 characters."""
+        request = self._current_request
+        return "" if request is None else echo(request.path)
+
+    def unfinished(self, now: float) -> dict[str, Any] | None:
+        """Return what there is to say in the log about a request under way, None if there is none."""
+        if self.is_waiting or self._closed:
+            return None
+        return {
+            "request_id": self._given_id() or None,
+            "route": self._route() or None,
+            "stage": {WHOLE: "answer"}.get(self._stage, self._stage),
+            "seconds": round(now - self._since, 1),
+        }
+
+
+def to_bytes(reply: Reply) -> bytes:
+    """Return an answer as Gunicorn would send it, byte for byte."""
+    lines = [f"{name.lower()}: {value}\r\n" for name, value in reply.headers]
+    lines.append(f"content-length: {len(reply.body)}\r\n")
+    first = protocol._get_cached_status_line((1, 1), reply.status)
+    own = protocol._CACHED_SERVER_HEADER + protocol._get_cached_date_header()
+    return b"".join((first, "".join(lines).encode("latin-1"), own, b"\r\n", reply.body))
