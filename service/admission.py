@@ -98,9 +98,8 @@ class Admission:
 
     def _next_turn(self) -> None:
         """Ask to be called once the loop has read what has arrived meanwhile."""
-        if self._call_soon is None:
-            self._call_soon = asyncio.get_running_loop().call_soon
-        self._call_soon(self._turn)
+        call_soon = self._call_soon or asyncio.get_running_loop().call_soon
+        call_soon(self._turn)
 
     def _turn(self) -> None:
         """Answer for one slice of time."""

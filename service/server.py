@@ -70,7 +70,7 @@ class Bridge:
             listening: called once, when the server takes connections.
             admission: the queue before the answers; None for one with the settings' defaults.
         """
-        self._wsgi, self._answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
+        self._wsgi, self.answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
         self._listening = listening
         self.short_door = answerer if has_short_door else None
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
@@ -87,7 +87,7 @@ class Bridge:
         body = await self._receive_body(environ, receive)
         if isinstance(body, ServiceError):
             request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            await send_and_close(to_reply(body, request_id, self._answerer.headers), send)
+            await send_and_close(to_reply(body, request_id, self.answerer.headers), send)
             return
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -100,7 +100,7 @@ class Bridge:
             answer = await self._answer_in_turn(environ)
         if answer is None:
             request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            answer = _plain(to_reply(overloaded(), request_id, self._answerer.headers))
+            answer = _plain(to_reply(overloaded(), request_id, self.answerer.headers))
         status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
