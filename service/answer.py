@@ -31,6 +31,7 @@ from service.errors import (
 )
 from service.instances import DEFAULTS, Instances, Options, parse_options
 from service.loader import NotReady, Ready, State
+from service.rates import Rates, caller_of
 from service.render import Renderer
 from service.reply import JSON, Headers, Reply
 from service.schemas import Judge
@@ -54,6 +55,8 @@ class Call(NamedTuple):
     content_encoding: str = ""
     accept: str = ""
     request_id: str = ""
+    forwarded: str = ""
+    peer: str = ""
 
 
 class Answerer:
@@ -65,6 +68,7 @@ class Answerer:
         self._settings = settings
         self.digest: str | None = None
         self.headers: Headers = ()
+        self._rates = Rates(settings.rate_limit) if settings.rate_limit else None
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self.digest = state.digest
@@ -105,6 +109,8 @@ class Answerer:
 
     def _predict(self, call: Call, request_id: str, start: float) -> Reply:
         """Take the stairs, timing each."""
+        if self._rates is not None:
+            self._rates.refuse_excess(caller_of(call.forwarded, call.peer))
         self.require_model()
         _refuse_headers(call)
         options = parse_options(call.query) if call.query else DEFAULTS

@@ -13,7 +13,7 @@ from service.protocol import HEAD, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
-READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-request-id"))
+READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-request-id", b"x-forwarded-for"))
 # what asks for more than a plain answer
 SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding"))
 
@@ -36,6 +36,7 @@ class Connection(TimedProtocol):
         self._answerer: Answerer | None = worker.asgi.short_door if has_door else None
         self._head: Head | None = None
         self._body: list[bytes] = []
+        self._peer = ""
         self._is_whole = self._is_waiting = False
         self._admission: Admission = worker.asgi.admission
 
@@ -43,6 +44,8 @@ class Connection(TimedProtocol):
         """Take the client, unless there are too many."""
         if self.worker.has_room():
             self.worker.connections.add(self)
+            peername = transport.get_extra_info("peername")
+            self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
             super().connection_made(transport)
         else:
             self._closed = self._conn_lost_handled = True
@@ -140,7 +143,7 @@ class Connection(TimedProtocol):
         parser.reset()
         self._stage = HEAD
         self.worker.nr += 1
-        call = _to_call(head, body)
+        call = _to_call(head, body, self._peer)
         self._safe_write(to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
         if is_cut:
             self._close_transport()
@@ -169,7 +172,7 @@ def _plain_head(parser: Any) -> Head | None:
     return head if b"host" in head else None
 
 
-def _to_call(head: Head, body: bytes) -> Call:
+def _to_call(head: Head, body: bytes, peer: str) -> Call:
     """Return the call that Flask's door would make of the same request."""
     texts = {name: value.decode("latin-1") for name, value in head.items()}
     return Call(
@@ -179,4 +182,6 @@ def _to_call(head: Head, body: bytes) -> Call:
         content_encoding=texts.get(b"content-encoding", ""),
         accept=texts.get(b"accept", ""),
         request_id=texts.get(b"x-request-id", ""),
+        forwarded=texts.get(b"x-forwarded-for", ""),
+        peer=peer,
     )
