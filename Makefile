@@ -66,6 +66,10 @@ test: $(STAMP) ## Run all tests with branch coverage
 soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
 	$(BIN)/python -m tests.soak.integrity
 
+.PHONY: soak-connections
+soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
+	$(BIN)/python -m tests.soak.connections
+
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt

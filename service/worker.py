@@ -29,7 +29,7 @@ MAX_CONNECTIONS = 8192
 EVICTED_SHARE = 0.1
 
 # what the kernel may hold of an answer that the client does not fetch; the rest waits where it is seen
-UNSENT_BYTES = 128 << 10
+UNSENT_BYTES = 16 << 10
 
 # Gunicorn's master kills at graceful_timeout: what is left is named and cut off before
 MARGIN_SECONDS = 1.0
