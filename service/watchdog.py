@@ -21,9 +21,10 @@ from service.underway import UnderWay
 
 log = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.2
+TICK_SECONDS = 0.1
 # a tick that took longer found the whole process stopped or starved: nobody else could have come further either
 LONGEST_TICK_SECONDS = 2 * TICK_SECONDS
+TICKS_PER_LOOK_AT_MEMORY = 10
 STUCK_STATUS = 70
 STACK_FRAMES = 60
 NEARLY_FULL, NO_LONGER_FULL = 0.9, 0.8
@@ -136,7 +137,7 @@ class Watchdog:
                 now = time.monotonic()
                 self.look(min(now - last, LONGEST_TICK_SECONDS))
                 last, tick = now, tick + 1
-                if tick % 5 == 0:
+                if tick % TICKS_PER_LOOK_AT_MEMORY == 0:
                     self.look_at_memory()
         finally:
             # a watchdog that fails must not end the process by its silence
