@@ -62,6 +62,10 @@ test: $(STAMP) ## Run all tests with branch coverage
 soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
 	$(BIN)/python -m tests.soak.integrity
 
+.PHONY: soak-lifecycle
+soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
+	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
+
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt

@@ -44,7 +44,7 @@ class UnderWay:
         slot = self._at.get(get_ident())
         if slot is None:
             slot = self._take_slot()
-        raw = request_id.encode("ascii", "replace")[:ID_LENGTH]
+        raw = request_id.encode()[:ID_LENGTH]
         at, memory = slot * SLOT_BYTES, self._memory
         memory[at + 1 : at + 1 + len(raw)] = raw
         self._numbers[slot] += 1
@@ -91,7 +91,7 @@ class UnderWay:
     def _read(self, slot: int) -> str:
         """Return what a place holds."""
         at = slot * SLOT_BYTES
-        return self._memory[at + 1 : at + 1 + self._memory[at]].decode("ascii", "replace")
+        return self._memory[at + 1 : at + 1 + self._memory[at]].decode(errors="replace")
 
 
 current = UnderWay()

@@ -134,6 +134,7 @@ def l5(stand: Stand) -> Result:
             lines.append(f"{rows:>4} rows, {word:<9} limit {limit:>2} s: serving after {took:5.2f} s, named {names}")
     for word, mass in (("crashes", faulty.SEGFAULT), ("hangs", faulty.HANG)):
         home = stand.root / f"quarantine-{word}"
+        home.mkdir()
         former = older(stand.bundle, home)
         pinned = f"sha256:{stand.bundle.name}"
         settings = {"MODEL_CACHE_DIR": str(home / "cache"), "FAULTY_DIGEST": pinned, "ROOKERY_PREDICT_SECONDS": "2"}
