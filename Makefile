@@ -69,6 +69,9 @@ soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading o
 .PHONY: soak-connections
 soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
 	$(BIN)/python -m tests.soak.connections
+.PHONY: soak-lifecycle
+soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
+	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
 
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -15,7 +15,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from model.explain import Contributions
 from model.predictor import Answer
-from service import decode
+from service import decode, underway
 from service.accept import Accept
 from service.config import Settings
 from service.decode import Limits
@@ -84,7 +84,7 @@ class Answerer:
     def answer(self, call: Call) -> Reply:
         """Answer one call. Never raises: whatever happens becomes a reply."""
         start = time.perf_counter()
-        request_id = request_id_for(call.request_id)
+        request_id = underway.begin(request_id_for(call.request_id))
         try:
             return self._predict(call, request_id, start)
         except ServiceError as error:
@@ -92,6 +92,8 @@ class Answerer:
         except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
             log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
             return to_reply(error, request_id, self.headers)
+        finally:
+            underway.end()
 
     def refuse(self, error: ServiceError, call: Call) -> Reply:
         """Refuse a call unread."""
@@ -137,7 +139,11 @@ class Answerer:
         """Return what each feature adds to the predicted class of each row."""
         if not answers:
             return None
-        return self._predictor.explain(instances.matrix, np.array([answer.prediction for answer in answers]))
+        try:
+            return self._predictor.explain(instances.matrix, np.array([answer.prediction for answer in answers]))
+        except Exception:  # the prediction is worth more than its explanation, whatever failed
+            log.exception("explanation.failed")
+            return None
 
     def _decode(self, body: bytes, options: Options) -> Instances:
         """Accept an ordinary body fast; let the schema decide about any other."""
