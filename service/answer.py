@@ -15,7 +15,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from model.explain import Contributions
 from model.predictor import Answer
-from service import decode, underway
+from service import decode, encodings, underway
 from service.accept import Accept
 from service.config import Settings
 from service.decode import Limits
@@ -26,7 +26,6 @@ from service.errors import (
     Problem,
     ServiceError,
     UnsupportedMediaType,
-    echo,
     to_reply,
 )
 from service.instances import DEFAULTS, Instances, Options, parse_options
@@ -116,7 +115,7 @@ class Answerer:
         self.require_model()
         _refuse_headers(call)
         options = parse_options(call.query) if call.query else DEFAULTS
-        instances = self._decode(call.body, options)
+        instances = self._decode(call, options)
         decoded = time.perf_counter()
         answers = self._predictor.answers(instances.matrix)
         contributions = self._explain(instances, answers) if options.explain else None
@@ -145,10 +144,13 @@ class Answerer:
             log.exception("explanation.failed")
             return None
 
-    def _decode(self, body: bytes, options: Options) -> Instances:
+    def _decode(self, call: Call, options: Options) -> Instances:
         """Accept an ordinary body fast; let the schema decide about any other."""
-        if len(body) > self._settings.max_body_bytes:
-            raise body_too_large(self._settings.max_body_bytes)
+        body, limit_bytes = call.body, self._settings.max_body_bytes
+        if len(body) > limit_bytes:
+            raise body_too_large(limit_bytes)
+        if call.content_encoding:
+            body = encodings.decoded(body, call.content_encoding, limit_bytes)
         decode.refuse_excess(body, self._limits)
         if self._accept is not None:
             instances = self._accept.accept(body)
@@ -179,10 +181,8 @@ def request_id_for(given: str) -> str:
 
 def _refuse_headers(call: Call) -> None:
     """Refuse what is not JSON, or a caller who does not take JSON."""
-    if call.content_encoding and call.content_encoding.lower() != "identity":
-        raise UnsupportedMediaType(
-            detail=f"content encoding {echo(call.content_encoding)!r} is not taken; send it plain"
-        )
+    if call.content_encoding:
+        encodings.coding(call.content_encoding)
     if call.content_type not in ("", JSON) and not _is_json(call.content_type):
         raise UnsupportedMediaType(detail="send JSON with the header Content-Type: application/json")
     if call.accept not in ("", "*/*", JSON):
