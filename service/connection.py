@@ -13,9 +13,9 @@ from service.protocol import HEAD, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
-READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-request-id", b"x-forwarded-for"))
+READ = frozenset((b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for"))
 # what asks for more than a plain answer
-SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding"))
+SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"))
 
 
 Head = dict[bytes, bytes]
@@ -179,7 +179,6 @@ def _to_call(head: Head, body: bytes, peer: str) -> Call:
         body,
         query="",
         content_type=texts.get(b"content-type", ""),
-        content_encoding=texts.get(b"content-encoding", ""),
         accept=texts.get(b"accept", ""),
         request_id=texts.get(b"x-request-id", ""),
         forwarded=texts.get(b"x-forwarded-for", ""),

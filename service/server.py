@@ -94,7 +94,8 @@ class Bridge:
         if environ["REQUEST_METHOD"] != "POST":
             # probes and pages wait for nobody
             answer: Answer | None = call_wsgi(self._wsgi, environ)
-        elif len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"]:
+        elif len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"] or "HTTP_CONTENT_ENCODING" in environ:
+            # a small body may be a large one once it is unpacked
             answer = await self._answer_beside(environ, len(body))
         else:
             answer = await self._answer_in_turn(environ)
