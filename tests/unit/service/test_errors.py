@@ -21,6 +21,7 @@ from service.errors import (
     to_reply,
 )
 from service.reply import PROBLEM
+from service.stopping import Stopping
 
 MODEL = (("X-Model-Digest", "sha256:" + "ab" * 32), ("X-Model-Fallback", "baked_in"))
 
@@ -39,6 +40,7 @@ CLASSES = {
     errors.NoModel: (503, "no-model"),
     errors.Overloaded: (503, "overloaded"),
     errors.RateLimited: (429, "rate-limited"),
+    Stopping: (503, "stopping"),
 }
 
 
