@@ -9,7 +9,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
 from service.answer import Answerer, Call
-from service.protocol import HEAD, TimedProtocol, to_bytes
+from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
@@ -107,8 +107,10 @@ class Connection(TimedProtocol):
 
     def _on_message_complete(self) -> None:
         """Note that the request is whole; the parser must not be touched from within its own callback."""
-        super()._on_message_complete()
-        self._is_whole = self._head is not None
+        if self._head is None:
+            super()._on_message_complete()
+        else:
+            self._stage, self._is_whole = WHOLE, True
 
     def _is_stuck(self) -> bool:
         """Whether the client does not read its answers: Gunicorn waits for it, the short door never waits."""

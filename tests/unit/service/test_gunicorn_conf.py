@@ -13,7 +13,7 @@ from service.config import Settings
 from service.loader import Ready
 
 FILE = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
-SET = ("PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL")
+SET = ("PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL", "ROOKERY_IDLE_SECONDS")
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, **env: str) -> dict[str, object]:
@@ -48,6 +48,10 @@ def test_a_stopped_service_is_gone_before_cloud_run_kills_it(monkeypatch):
     timeout = _run(monkeypatch)["graceful_timeout"]
     assert isinstance(timeout, int)
     assert timeout < 10
+
+
+def test_idle_connections_are_kept_as_long_as_the_settings_say(monkeypatch):
+    assert _run(monkeypatch, ROOKERY_IDLE_SECONDS="620")["keepalive"] == 620
 
 
 def test_every_name_is_a_setting_of_gunicorn(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -181,3 +182,58 @@ def test_an_idle_connection_does_not_hold_up_the_end(worker, answerer, caplog):
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(conversation())
     assert caplog.messages == []
+
+
+class Sticky(Guest):
+    """A connection whose request does not end."""
+
+    def judge(self, now: float) -> str | None:
+        """Be in time, by its own deadlines."""
+        return None
+
+    def close_if_waiting(self) -> None:
+        """Do not wait."""
+
+    def unfinished(self, now: float) -> dict[str, object] | None:
+        """Be under way."""
+        return None if self.is_waiting else {"request_id": "stuck-1", "route": "/predict", "stage": "answer"}
+
+
+def test_what_does_not_end_is_named_and_cut_off(worker, caplog):
+    stuck, silent = Sticky(is_waiting=False), Sticky(is_waiting=True)
+    worker.connections.update([stuck, silent])
+    # no time is left after the margin
+    worker.cfg.set("graceful_timeout", 1)
+    with caplog.at_level(logging.WARNING, "service.worker"):
+        asyncio.run(worker._drain())
+    assert (stuck.is_aborted, silent.is_aborted) == (True, True)
+    assert [(record.message, record.request_id) for record in caplog.records] == [("request.abandoned", "stuck-1")]
+
+
+def test_listeners_stay_open_for_the_lame_duck_s_time_only_after_sigterm(worker):
+    closed = []
+    worker.servers = [SimpleNamespace(close=lambda: closed.append(time.monotonic()))]
+    worker._lame_duck_seconds = 0.2
+    begun = worker._told_at = time.monotonic()
+    asyncio.run(worker._be_lame_duck())
+    assert closed[0] >= begun + 0.2
+    worker._quick_shutdown = True
+    asyncio.run(worker._be_lame_duck())
+    assert len(closed) == 2
+
+
+def test_a_second_sigterm_does_not_prolong_it(worker):
+    try:
+        worker.handle_exit_signal()
+        told_at = worker._told_at
+        worker.handle_exit_signal()
+        assert worker._told_at == told_at
+    finally:
+        stopping.told.clear()
+
+
+def test_the_kernel_holds_little_of_what_is_not_read(worker):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker.sockets = [SimpleNamespace(sock=listener)]
+        worker.load_wsgi()
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16 << 10
