@@ -73,6 +73,14 @@ soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping un
 soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
 	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
 
+.PHONY: soak-input
+soak-input: $(STAMP) ## Send malformed, hostile, made up and random bodies to real servers (A1 to A10, long; ARGS="--only A5")
+	$(BIN)/python -m tests.soak.input $(ARGS)
+
+.PHONY: soak-fuzz
+soak-fuzz: $(STAMP) ## Fuzz decoding with coverage for 5 minutes (A10; ARGS="--seconds 60 --keep" renews tests/corpus)
+	$(BIN)/python -m tests.soak.fuzz $(ARGS)
+
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt
