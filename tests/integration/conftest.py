@@ -20,8 +20,9 @@ Start = Callable[..., Server]
 Shared = Callable[[Mapping[str, str]], Server]
 
 COMBINATIONS = [
-    pytest.param({"FAST_PATH": "true"}, id="fast-onnx"),
-    pytest.param({"FAST_PATH": "false"}, id="plain-onnx"),
+    pytest.param({"FAST_PATH": "true"}, id="fast-tables"),
+    pytest.param({"FAST_PATH": "false"}, id="plain-tables"),
+    pytest.param({"FAST_PATH": "true", "ENGINE": "onnx"}, id="fast-onnx"),
     pytest.param({"FAST_PATH": "true", "ENGINE": "xgboost"}, id="fast-xgboost"),
     pytest.param({"FAST_PATH": "false", "ENGINE": "xgboost"}, id="plain-xgboost"),
 ]
@@ -115,13 +116,13 @@ def plain_server(shared: Shared, bundles: dict[str, Path]) -> Server:
 @pytest.fixture(scope="session")
 def penguin_predictors(penguins: VerifiedBundle) -> dict[str, Predictor]:
     """The penguins in process, by engine."""
-    return {name: predictor.load(penguins, name) for name in ("onnx", "xgboost")}
+    return {name: predictor.load(penguins, name) for name in ("tables", "onnx", "xgboost")}
 
 
 @pytest.fixture
 def penguin_predictor(combination: dict[str, str], penguin_predictors: dict[str, Predictor]) -> Predictor:
     """The penguins in process, on the engine of the combination."""
-    return penguin_predictors[combination.get("ENGINE", "onnx")]
+    return penguin_predictors[combination.get("ENGINE", "tables")]
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_log_is_one_json_object_a_line(fast_server: Server) -> None:
     (loaded,) = [line for line in lines if line["message"] == "model.loaded"]
 
     assert {"severity", "message", "time", "logger"} <= set.intersection(*(set(line) for line in lines))
-    assert (loaded["severity"], loaded["model"], loaded["engine"]) == ("INFO", "penguins", "onnx")
+    assert (loaded["severity"], loaded["model"], loaded["engine"]) == ("INFO", "penguins", "tables")
 
 
 # --- many at once
