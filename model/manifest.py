@@ -282,6 +282,7 @@ def _inconsistency(m: Manifest) -> str | None:
         (k >= 2 and len(set(m.classes)) == k, "classes must be at least two, each once"),
         (len(names) == len(m.files) >= 1, "files must be named once"),
         (all(wanted[engine] in names for engine in engines), "an engine has no file"),
+        (m.engines.default != "tables" or "tables" in m.engine_names, "the lookup tables are not proven"),
         (m.coverage in {level.level for level in m.quality.coverage}, "the coverage level has no threshold"),
         (len(m.reference.features) == d, "reference must describe every feature"),
         (m.reference.columns == numeric, "reference columns must be the numeric features"),

@@ -47,7 +47,7 @@ class Prediction:
     def answers(self) -> list[Answer]:
         """Return the rows one by one."""
         columns = (self.classes, self.probabilities, self.sets, self.novelty, self.is_novel)
-        return list(map(Answer, *(column.tolist() for column in columns)))
+        return list(map(Answer._make, zip(*(column.tolist() for column in columns), strict=True)))
 
 
 class Answer(NamedTuple):

@@ -70,7 +70,7 @@ def parse(uri: str) -> Address:
     odd = not uri.isprintable() or "?" in uri or "#" in uri
     odd = odd or any(step in ("", ".", "..") for step in (prefix.split("/") if prefix else ()))
     if odd or not is_address(uri) or not BUCKET_NAME.fullmatch(bucket):
-        raise BundleError("store_address", f"{uri!r} is not an address such as gs://bucket/models/penguins")
+        raise BundleError("store_address", f"{uri[:200]!r} is not an address such as gs://bucket/models/penguins")
     return Address(bucket, prefix)
 
 

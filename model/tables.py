@@ -48,7 +48,8 @@ class Tables:
     Attributes:
         axes: one per feature.
         base: shape (k,), raw scores before any tree.
-        pairs: (first feature, second feature) → shape (bins of the first, bins of the second, k).
+        pairs: (first feature, second feature) → shape (bins of the first, bins of the second, k); a table of one
+            feature has d, which every row has in bin 0, as its second.
     """
 
     axes: list[Axis]
@@ -83,13 +84,14 @@ class TablesEngine:
             (first, second, table.shape[1], table.reshape(-1, table.shape[2]), table.reshape(-1).data)
             for (first, second), table in self._tables.pairs.items()
         ]
-        used = sorted({feature for pair in self._tables.pairs for feature in pair})
+        used = sorted({feature for pair in self._tables.pairs for feature in pair if feature < self._width})
         self._used = [(feature, self._tables.axes[feature]) for feature in used]
 
     def predict(self, matrix: FloatMatrix) -> NDArray[np.float64]:
         """See `model.engines.Engine.predict`."""
         check_matrix(matrix, self._width)
         places = {feature: _places(axis, matrix[:, feature]) for feature, axis in self._used}
+        places[self._width] = np.zeros(len(matrix), dtype=np.intp)
         margins = np.tile(np.array(self._tables.base), (len(matrix), 1))
         for first, second, step, table, _ in self._sums:
             margins += table[places[first] * step + places[second]]
@@ -105,7 +107,7 @@ class TablesEngine:
 
     def predict_one(self, row: Sequence[float]) -> list[float]:
         """See `model.engines.Engine.predict_one`: the same sums in the same order."""
-        places = [0] * self._width
+        places = [0] * (self._width + 1)
         for feature, axis in self._used:
             value = row[feature]
             if value != value:
@@ -150,10 +152,11 @@ def build(learner: Learner, features: Sequence[Feature], class_count: int) -> Ta
     axes = _axes(forest.trees, features, owners)
     groups = 1 if class_count == 2 else class_count
     scores = [float(np.float32(text)) for text in learner.learner_model_param.base_score[1:-1].split(",")]
+    if len(scores) != groups:
+        raise EngineError(f"model.json has {len(scores)} base scores, {class_count} classes need {groups}")
     base = [math.log(scores[0] / (1 - scores[0]))] if class_count == 2 else scores
     tables = Tables(axes, base)
     alone: list[tuple[int, Bins, int, float]] = []
-    cells = 0
     for tree, group in zip(forest.trees, forest.tree_info, strict=True):
         for value, masks in _leaves(tree, axes, features, owners):
             if len(masks) > 2:
@@ -164,29 +167,36 @@ def build(learner: Learner, features: Sequence[Feature], class_count: int) -> Ta
                 alone.extend((feature, mask, group, value) for feature, mask in masks.items())
             else:
                 pair = min(masks), max(masks)
-                if pair not in tables.pairs:
-                    shape = axes[pair[0]].size, axes[pair[1]].size, groups
-                    cells += math.prod(shape)
-                    if cells > MAX_CELLS:
-                        raise EngineError(f"the tables would have more than {MAX_CELLS} cells")
-                    tables.pairs[pair] = np.zeros(shape)
-                tables.pairs[pair][..., group] += value * np.outer(masks[pair[0]], masks[pair[1]])
+                table = _open(tables, pair, (axes[pair[0]].size, axes[pair[1]].size, groups))
+                table[..., group] += value * np.outer(masks[pair[0]], masks[pair[1]])
     _add_alone(tables, alone, groups)
     return tables
 
 
 def _add_alone(tables: Tables, alone: Sequence[tuple[int, Bins, int, float]], groups: int) -> None:
     """Add leaves of a single feature to any table that has this feature, or to one of its own."""
+    nothing = len(tables.axes)
     for feature, mask, group, value in alone:
-        pair = next((pair for pair in tables.pairs if feature in pair), None)
-        if pair is None:
-            # paired with itself, one bin wide: the second place is multiplied away
-            pair = (feature, feature)
-            tables.pairs[pair] = np.zeros((tables.axes[feature].size, tables.axes[feature].size, groups))
+        pair = next((pair for pair in tables.pairs if feature in pair), (feature, nothing))
+        table = _open(tables, pair, (tables.axes[feature].size, 1, groups))
         if pair[0] == feature:
-            tables.pairs[pair][mask, :, group] += value
+            table[mask, :, group] += value
         else:
-            tables.pairs[pair][:, mask, group] += value
+            table[:, mask, group] += value
+
+
+def _open(tables: Tables, pair: tuple[int, int], shape: tuple[int, int, int]) -> Table:
+    """Return the table of a pair, a new one of this shape if there is none.
+
+    Raises:
+        EngineError: all tables together would be too large.
+    """
+    if pair not in tables.pairs:
+        cells = sum(table.size for table in tables.pairs.values()) + math.prod(shape)
+        if cells > MAX_CELLS:
+            raise EngineError(f"the tables would have more than {MAX_CELLS} cells")
+        tables.pairs[pair] = np.zeros(shape)
+    return tables.pairs[pair]
 
 
 def _axes(trees: Sequence[Tree], features: Sequence[Feature], owners: Sequence[tuple[int, int]]) -> list[Axis]:

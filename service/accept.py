@@ -134,9 +134,10 @@ class Accept:
 
     def _plain(self, rows: list[Any]) -> Instances | None:
         """Accept rows of numbers, all at once."""
-        if not set(map(type, chain.from_iterable(rows))) <= NUMBERS:
+        values = list(chain.from_iterable(rows))
+        if not set(map(type, values)) <= NUMBERS:
             return None
-        columns = np.array(rows, dtype=np.float64)
+        columns = np.array(values, dtype=np.float64).reshape(len(rows), self._width)
         if not ((columns >= self._lows) & (columns <= self._highs)).all():
             return None
         if self._whole.any() and not np.equal(np.mod(columns[:, self._whole], 1), 0).all():

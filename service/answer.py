@@ -15,7 +15,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from model.explain import Contributions
 from model.predictor import Answer
-from service import decode
+from service import decode, encodings, underway
 from service.accept import Accept
 from service.config import Settings
 from service.decode import Limits
@@ -26,11 +26,11 @@ from service.errors import (
     Problem,
     ServiceError,
     UnsupportedMediaType,
-    echo,
     to_reply,
 )
 from service.instances import DEFAULTS, Instances, Options, parse_options
 from service.loader import NotReady, Ready, State
+from service.rates import Rates, caller_of
 from service.render import Renderer
 from service.reply import JSON, Headers, Reply
 from service.schemas import Judge
@@ -54,6 +54,8 @@ class Call(NamedTuple):
     content_encoding: str = ""
     accept: str = ""
     request_id: str = ""
+    forwarded: str = ""
+    peer: str = ""
 
 
 class Answerer:
@@ -65,6 +67,7 @@ class Answerer:
         self._settings = settings
         self.digest: str | None = None
         self.headers: Headers = ()
+        self._rates = Rates(settings.rate_limit) if settings.rate_limit else None
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self.digest = state.digest
@@ -80,7 +83,7 @@ class Answerer:
     def answer(self, call: Call) -> Reply:
         """Answer one call. Never raises: whatever happens becomes a reply."""
         start = time.perf_counter()
-        request_id = request_id_for(call.request_id)
+        request_id = underway.begin(request_id_for(call.request_id))
         try:
             return self._predict(call, request_id, start)
         except ServiceError as error:
@@ -88,6 +91,12 @@ class Answerer:
         except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
             log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
             return to_reply(error, request_id, self.headers)
+        finally:
+            underway.end()
+
+    def refuse(self, error: ServiceError, call: Call) -> Reply:
+        """Refuse a call unread."""
+        return to_reply(error, request_id_for(call.request_id), self.headers)
 
     def require_model(self) -> Ready:
         """Return the loaded model, or refuse with the loader's reason.
@@ -101,10 +110,12 @@ class Answerer:
 
     def _predict(self, call: Call, request_id: str, start: float) -> Reply:
         """Take the stairs, timing each."""
+        if self._rates is not None:
+            self._rates.refuse_excess(caller_of(call.forwarded, call.peer))
         self.require_model()
         _refuse_headers(call)
         options = parse_options(call.query) if call.query else DEFAULTS
-        instances = self._decode(call.body, options)
+        instances = self._decode(call, options)
         decoded = time.perf_counter()
         answers = self._predictor.answers(instances.matrix)
         contributions = self._explain(instances, answers) if options.explain else None
@@ -127,12 +138,19 @@ class Answerer:
         """Return what each feature adds to the predicted class of each row."""
         if not answers:
             return None
-        return self._predictor.explain(instances.matrix, np.array([answer.prediction for answer in answers]))
+        try:
+            return self._predictor.explain(instances.matrix, np.array([answer.prediction for answer in answers]))
+        except Exception:  # the prediction is worth more than its explanation, whatever failed
+            log.exception("explanation.failed")
+            return None
 
-    def _decode(self, body: bytes, options: Options) -> Instances:
+    def _decode(self, call: Call, options: Options) -> Instances:
         """Accept an ordinary body fast; let the schema decide about any other."""
-        if len(body) > self._settings.max_body_bytes:
-            raise body_too_large(self._settings.max_body_bytes)
+        body, limit_bytes = call.body, self._settings.max_body_bytes
+        if len(body) > limit_bytes:
+            raise body_too_large(limit_bytes)
+        if call.content_encoding:
+            body = encodings.decoded(body, call.content_encoding, limit_bytes)
         decode.refuse_excess(body, self._limits)
         if self._accept is not None:
             instances = self._accept.accept(body)
@@ -163,10 +181,8 @@ def request_id_for(given: str) -> str:
 
 def _refuse_headers(call: Call) -> None:
     """Refuse what is not JSON, or a caller who does not take JSON."""
-    if call.content_encoding and call.content_encoding.lower() != "identity":
-        raise UnsupportedMediaType(
-            detail=f"content encoding {echo(call.content_encoding)!r} is not taken; send it plain"
-        )
+    if call.content_encoding:
+        encodings.coding(call.content_encoding)
     if call.content_type not in ("", JSON) and not _is_json(call.content_type):
         raise UnsupportedMediaType(detail="send JSON with the header Content-Type: application/json")
     if call.accept not in ("", "*/*", JSON):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 
 from flask import Flask, Response, request
@@ -9,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from service import errors, logs, ops, pages, routes, startup
+from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
@@ -17,6 +19,9 @@ from service.server import Bridge
 from service.startup import Startup
 
 log = logging.getLogger(__name__)
+
+# objects made and not freed before the garbage collector looks at the young ones
+COLLECT_AFTER = 10_000
 
 
 def create_app(settings: Settings, answerer: Answerer | None = None, clock: Startup | None = None) -> Flask:
@@ -48,7 +53,11 @@ def asgi() -> Bridge:
     answerer = Answerer(state, settings)
     clock = Startup(state)
     app = create_app(settings, answerer, clock)
-    return Bridge(app, answerer, settings.max_body_bytes, settings.fast_path, clock.listening)
+    admission = Admission(settings.wait_seconds, settings.most_waiting)
+    # what is loaded stays: the collector need not look at it after every few rows of a batch (decision 0020)
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    return Bridge(app, answerer, settings.max_body_bytes, settings.fast_path, clock.listening, admission)
 
 
 def _handle_errors(app: Flask, answerer: Answerer) -> None:

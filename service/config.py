@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tempfile
@@ -17,6 +18,9 @@ from model.store import is_address, parse
 
 DEFAULT_CACHE = Path(tempfile.gettempdir()) / f"rookery-{os.getuid()}"
 PREFIX = "ROOKERY_"
+
+# an unknown name so near to a setting's is refused; ordinary variables are shorter or farther
+SLIPS, SLIP_LENGTH = 2, 8
 
 # Kubernetes injects these for a service called rookery
 KUBERNETES = re.compile(r"ROOKERY_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
@@ -58,6 +62,28 @@ def _choice(*values: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of a time in seconds within a range."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"must be a number of seconds, {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _rate(text: str) -> str:
+    """Parse a rate limit."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
+        raise ValueError("must be a number a second, minute or hour, such as 100/second")
+    return text
 
 
 def _digest(text: str) -> str:
@@ -137,6 +163,13 @@ class Settings:
     )
     max_instances: int = _setting("MAX_INSTANCES", 10_000, _integer(1, 1_000_000), "rows in one batch")
     max_body_bytes: int = _setting("MAX_BODY_BYTES", 8 << 20, _integer(1024, 1 << 30), "bytes of one request body")
+    wait_seconds: float = _setting(
+        "ROOKERY_WAIT_SECONDS", 0.25, _seconds(0.01, 60), "longest a request may wait for its turn; then 503"
+    )
+    most_waiting: int = _setting("ROOKERY_MAX_WAITING", 512, _integer(1, 100_000), "requests that may wait")
+    rate_limit: str | None = _setting(
+        "ROOKERY_RATE_LIMIT", None, _rate, "requests of one caller, such as `100/second`; more are refused with 429"
+    )
     bind_host: str = _setting("ROOKERY_BIND_HOST", "127.0.0.1", _host, "address to listen on; the image sets 0.0.0.0")
     workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
     header_seconds: int = _setting(
@@ -172,6 +205,9 @@ class Settings:
         _integer(0, 5),
         "seconds after SIGTERM in which connections are still taken while `/health/ready` says 503",
     )
+    predict_seconds: int = _setting(
+        "ROOKERY_PREDICT_SECONDS", 10, _integer(1, 300), "seconds after which a computation that does not end is ended"
+    )
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )
@@ -191,13 +227,16 @@ class Settings:
             env: the process's environment if None; an empty value counts as not set.
 
         Raises:
-            SettingError: a value cannot be used, or a `ROOKERY_…` name is not known.
+            SettingError: a value cannot be used, or a name is not known and begins with `ROOKERY_` or is nearly one.
         """
         given = os.environ if env is None else env
         known = {f.metadata["env"]: f for f in fields(cls)}
         for name in sorted(given):
             if name.startswith(PREFIX) and name not in known and not KUBERNETES.fullmatch(name):
                 raise SettingError(_unknown(name, list(known)))
+            meant = None if name in known or KUBERNETES.fullmatch(name) else _nearly(name, list(known))
+            if meant is not None:
+                raise SettingError(f"{name} is not a setting; did you mean {meant}?")
         values = {}
         for name, declared in known.items():
             text = given.get(name, "")
@@ -237,6 +276,28 @@ def settings_table() -> str:
             shown = "`<temporary folder>/rookery-<uid>`"
         lines.append(f"| `{declared.metadata['env']}` | {shown} | {declared.metadata['doc']} |")
     return "\n".join(lines) + "\n"
+
+
+def _nearly(name: str, known: list[str]) -> str | None:
+    """Return the setting of which a name is probably a slip of the pen, or None; short names are too near to others."""
+    if len(name) < SLIP_LENGTH:
+        return None
+    near = (setting for setting in known if len(setting) >= SLIP_LENGTH and _distance(name, setting) <= SLIPS)
+    return min(near, key=lambda setting: _distance(name, setting), default=None)
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many letters must be put in, left out or replaced (Levenshtein 1966); more than `SLIPS` is cut."""
+    if abs(len(one) - len(other)) > SLIPS:
+        return SLIPS + 1
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, row = row, [i]
+        for j, wanted in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != wanted)))
+        if min(row) > SLIPS:
+            return SLIPS + 1
+    return row[-1]
 
 
 def _unknown(name: str, known: list[str]) -> str:

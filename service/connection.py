@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from service.admission import Admission, overloaded
 from service.answer import Answerer, Call
 from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
-READ = frozenset((b"host", b"content-type", b"content-encoding", b"accept", b"x-request-id"))
+READ = frozenset((b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for"))
 # what asks for more than a plain answer
-SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding"))
+SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"))
 
-# answers on the spot before everyone else has a turn: about 2 ms
-BURST = 32
 
 Head = dict[bytes, bytes]
 
@@ -36,12 +36,16 @@ class Connection(TimedProtocol):
         self._answerer: Answerer | None = worker.asgi.short_door if has_door else None
         self._head: Head | None = None
         self._body: list[bytes] = []
-        self._is_whole = self._is_deferred = False
+        self._peer = ""
+        self._is_whole = self._is_waiting = False
+        self._admission: Admission = worker.asgi.admission
 
     def connection_made(self, transport: Any) -> None:
         """Take the client, unless there are too many."""
         if self.worker.has_room():
             self.worker.connections.add(self)
+            peername = transport.get_extra_info("peername")
+            self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
             super().connection_made(transport)
         else:
             self._closed = self._conn_lost_handled = True
@@ -55,24 +59,27 @@ class Connection(TimedProtocol):
     def _feed_callback_parser(self, data: bytes) -> bool:
         """Parse, and answer the plain predictions that are whole; says whether the connection goes on."""
         goes_on = self._parse(data)
-        return self._answer_burst() if goes_on and self._is_whole and not self._is_deferred else goes_on
+        return goes_on and self._answer_what_is_whole()
 
-    def _answer_burst(self) -> bool:
-        """Answer a few requests on the spot, and go on after the others' turn; says whether the connection goes on."""
-        for _ in range(BURST):
-            if not self._answer():
-                return False
-            if not self._is_whole:
-                return True
-        self._is_deferred = True
-        self._pause_reading()
-        self.worker.loop.call_soon(self._go_on)
-        return True
+    def _answer_what_is_whole(self) -> bool:
+        """Answer on the spot, or let the request wait for its turn; says whether the connection goes on."""
+        goes_on = True
+        while goes_on and self._is_whole and not self._is_waiting:
+            if self._admission.is_free():
+                begin = time.monotonic()
+                goes_on = self._answer(has_expired=False)
+                self._admission.took(time.monotonic() - begin)
+            elif self._admission.enter(self):
+                self._is_waiting = True
+                self._pause_reading()
+            else:
+                goes_on = self._answer(has_expired=True)
+        return goes_on
 
-    def _go_on(self) -> None:
-        """Answer what was deferred."""
-        self._is_deferred = False
-        if not self._closed and self._answer_burst() and not self._is_deferred:
+    def take_turn(self, has_expired: bool) -> None:
+        """See `service.admission.Waiting`."""
+        self._is_waiting = False
+        if not self._closed and self._answer(has_expired) and self._answer_what_is_whole() and not self._is_waiting:
             self._resume_reading()
 
     def _takes_over(self) -> bool:
@@ -124,8 +131,12 @@ class Connection(TimedProtocol):
         """Return the path that was asked for, cut to 64 characters."""
         return super()._route() if self._head is None else "/predict"
 
-    def _answer(self) -> bool:
-        """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on."""
+    def _answer(self, has_expired: bool) -> bool:
+        """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on.
+
+        Args:
+            has_expired: it waited, or would wait, for too long: say so instead.
+        """
         answerer, head = cast("Answerer", self._answerer), cast("Head", self._head)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._head, self._is_whole, self._body = None, False, []
@@ -134,7 +145,8 @@ class Connection(TimedProtocol):
         parser.reset()
         self._stage = HEAD
         self.worker.nr += 1
-        self._safe_write(to_bytes(answerer.answer(_to_call(head, body))))
+        call = _to_call(head, body, self._peer)
+        self._safe_write(to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
         if is_cut:
             self._close_transport()
             return False
@@ -162,14 +174,15 @@ def _plain_head(parser: Any) -> Head | None:
     return head if b"host" in head else None
 
 
-def _to_call(head: Head, body: bytes) -> Call:
+def _to_call(head: Head, body: bytes, peer: str) -> Call:
     """Return the call that Flask's door would make of the same request."""
     texts = {name: value.decode("latin-1") for name, value in head.items()}
     return Call(
         body,
         query="",
         content_type=texts.get(b"content-type", ""),
-        content_encoding=texts.get(b"content-encoding", ""),
         accept=texts.get(b"accept", ""),
         request_id=texts.get(b"x-request-id", ""),
+        forwarded=texts.get(b"x-forwarded-for", ""),
+        peer=peer,
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import orjson
 
 from model.domain import Feature
@@ -18,15 +19,21 @@ from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, Problem, 
 MAX_DEPTH = 8
 PREFIX_BYTES = 64 << 10
 
-# what lies between, a whole string (even an unfinished one, so that no scan starts over), or a bracket; possessive,
-# because a way back would cost 70 bytes for every escape
-TOKENS = re.compile(rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|([\[{])|([\]}])', re.DOTALL)
+# of a body, all that tells its depth: every bracket as if it were a square one, and quotation marks
+AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+NO_MARKS = bytes(set(range(256)) - set(b'"[]{}'))
+STRING = re.compile(rb'"[^"]*+"?+')
+OPENING = ord("[")
+
 LONGEST_NUMBER = 400
-ENDLESS_NUMBER = re.compile(rb"[0-9]{%d}" % LONGEST_NUMBER)
+ENDLESS_NUMBER = b"0" * LONGEST_NUMBER
+AS_ZEROS = bytes(ord("0" if chr(byte).isdecimal() else " ") for byte in range(128)).ljust(256)
 EXACT_BITS = 53
 
 # quotes and commas that a body may have beyond those of its rows: column names, and room for a useful refusal
 SLACK = 1024
+# from here on numpy counts faster than bytes do, in slices that stay in the processor's cache
+VECTOR_BYTES, SLICE_BYTES = 8 << 10, 128 << 10
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -73,23 +80,33 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
         raise MalformedBody([Problem("", "malformed", "the body is empty; send a JSON object")])
     if len(body) <= limits.harmless_bytes:
         return
-    marks = body.count(b"{") + body.count(b"[")
+    marks = count(body, b"{") + count(body, b"[")
     if marks > limits.marks:
         _refuse_depth(body[:PREFIX_BYTES])
         raise too_many(limits.instances)
     # every row has a bracket of its own
     rows = min(marks, limits.instances)
     for name, sign, most in (("quotation marks", b'"', limits.row_quotes), ("commas", b",", limits.row_commas)):
-        count = body.count(sign)
-        if count > rows * most + SLACK:
+        found = count(body, sign)
+        if found > rows * most + SLACK:
             _refuse_depth(body[:PREFIX_BYTES])
-            message = f"holds {count} {name}, more than any valid body with as many rows"
+            message = f"holds {found} {name}, more than any valid body with as many rows"
             raise BodyTooLarge([Problem("", "body_too_large", message)])
 
 
 def has_endless_number(body: bytes) -> bool:
     """Whether somewhere stand so many digits in a row that no float64 can mean them."""
-    return len(body) >= LONGEST_NUMBER and ENDLESS_NUMBER.search(body) is not None
+    return len(body) >= LONGEST_NUMBER and ENDLESS_NUMBER in body.translate(AS_ZEROS)
+
+
+def count(body: bytes, sign: bytes) -> int:
+    """Return how often one byte stands in a body."""
+    if len(body) < VECTOR_BYTES:
+        return body.count(sign)
+    found, values = 0, np.frombuffer(body, np.uint8)
+    for start in range(0, len(body), SLICE_BYTES):
+        found += int(np.count_nonzero(values[start : start + SLICE_BYTES] == sign[0]))
+    return found
 
 
 def too_many(limit: int) -> TooManyInstances:
@@ -113,11 +130,11 @@ def strict(body: bytes) -> object:
     """
     if body.startswith(BYTE_ORDER_MARKS) or b"\x00" in body:
         _ambiguous("starts with a byte order mark or holds NUL bytes; send plain UTF-8")
+    _refuse_depth(body)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         _ambiguous(f"is not UTF-8 at byte {error.start}")
-    _refuse_depth(body)
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
@@ -140,13 +157,18 @@ def _ambiguous(message: str, pointer: str = "") -> NoReturn:
 
 def _refuse_depth(body: bytes) -> None:
     """Refuse nesting deeper than 8, without recursion."""
+    if b"\\" in body:
+        # a backslash that stands for itself, then a quotation mark that ends nothing
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # strings without brackets vanish, those that touch each other become one
+    marks = body.translate(AS_SQUARE, NO_MARKS).replace(b'""', b"")
     depth = 0
-    for token in TOKENS.finditer(body):
-        if token[1]:
+    for mark in STRING.sub(b"", marks):
+        if mark == OPENING:
             depth += 1
             if depth > MAX_DEPTH:
                 _ambiguous(f"is nested deeper than {MAX_DEPTH}")
-        elif token[2]:
+        else:
             depth -= 1
             if depth < 0:
                 # not JSON, as the decoder will say; the rest may be megabytes of closing brackets

@@ -136,6 +136,18 @@ class NoModel(ServiceError):
     status, slug, title = 503, "no-model", "No verified model is loaded"
 
 
+class Overloaded(ServiceError):
+    """More requests wait than can be answered in time."""
+
+    status, slug, title = 503, "overloaded", "The service has more to do than it can do in time"
+
+
+class RateLimited(ServiceError):
+    """This caller sends more requests than one caller may."""
+
+    status, slug, title = 429, "rate-limited", "This caller sends too many requests"
+
+
 class OtherHttpError(ServiceError):
     """A refusal by the web framework that has no class of its own."""
 

@@ -27,7 +27,7 @@ asgi_lifespan = "on"
 # Cloud Run kills ten seconds after SIGTERM
 graceful_timeout = 8
 # without a sign of life from the loop for so long a worker is replaced
-timeout = 30
+timeout = max(30, _settings.predict_seconds + 20)
 # the worker closes idle connections itself, see service/deadlines.py
 keepalive = _settings.idle_seconds
 
@@ -37,7 +37,14 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 control_socket_disable = True
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
+def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
+    """Make what the parent process reads after the worker is gone."""
+    from service import watchdog
+
+    watchdog.prepare(worker)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
     """Begin to load the model, and let the C parser hold a whole body while its connection is still busy.
 
     The parser keeps 64 KiB and closes the connection on more: a large body after a small one was lost unanswered.
@@ -54,11 +61,27 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn call
         ASGIProtocol._h1c_protocol_class = partial(ASGIProtocol._h1c_protocol_class, limit_remaining=limit_bytes)
 
 
-def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see post_fork
+def post_worker_init(worker: Any) -> None:
+    """Watch the worker from within."""
+    from service import watchdog
+
+    watchdog.start(worker, _settings.predict_seconds)
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
     """Note that the worker ends in good order: one that ends otherwise counts against its bundle."""
+    from service import watchdog
     from service.loader import Loader
 
+    watchdog.finish()
     Loader(_settings).end()
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
+    """Say, in the parent process, what a lost worker was doing."""
+    from service import watchdog
+
+    watchdog.note_exit(worker)
 
 
 loglevel = _settings.log_level

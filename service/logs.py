@@ -1,20 +1,35 @@
-"""One JSON object a line on standard output: a fixed event name, data beside it."""
+"""One JSON object a line on standard output, written by a thread of its own: a log that nobody reads stops nobody."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+# Cloud Logging takes 256 KiB; who can put a string into a line shall not fill the log with it
+LINE_BYTES = 16 << 10
+TEXT_LENGTH, TRACEBACK_LENGTH = 1_000, 8_000
+# what may wait for a log that is not read
+WAITING_BYTES = 4 << 20
+DRAIN_SECONDS = 0.5
+
+_writer: Writer | None = None
+
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object in Cloud Logging's structured form."""
+    """Writes a record as one JSON object in Cloud Logging's structured form, of at most `LINE_BYTES`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; `extra` becomes members, an exception its traceback under `exception`."""
@@ -24,24 +39,193 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "logger": record.name,
         }
+        own = tuple(line)
         line.update({key: value for key, value in vars(record).items() if key not in STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        text = _to_json(line)
+        if len(text) <= LINE_BYTES // 4 or len(text.encode()) <= LINE_BYTES:
+            return text
+        cut = {key: _shorten(key, value) for key, value in line.items()}
+        text = _to_json({**cut, "is_cut": True})
+        if len(text.encode()) <= LINE_BYTES:
+            return text
+        return _to_json({**{key: cut[key] for key in own}, "is_cut": True})
+
+
+def _to_json(line: dict[str, Any]) -> str:
+    """Return one line of JSON, whatever the values are."""
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except TypeError:
+        # what orjson does not take: lone surrogates, whole numbers beyond 64 bits, a `str()` that fails
+        return json.dumps(line, default=_describe)
+
+
+def _describe(value: object) -> str:
+    """Return an object's own text, or its type where it has none."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a log line must not fail because of what is logged
+        return f"<{type(value).__name__}>"
+
+
+def _shorten(key: str, value: object) -> object:
+    """Cut a long value; of a traceback the end is kept, as it names the cause."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    text = value if isinstance(value, str) else _to_json({"": value})[4:-1]
+    if key in ("exception", "stack"):
+        return text[-TRACEBACK_LENGTH:]
+    return value if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH]
+
+
+class Writer(logging.Handler):
+    """Hands lines to a thread that writes them; what does not fit while the log is not read is counted, not kept."""
+
+    def __init__(self, stream: TextIO | None, waiting_bytes: int = WAITING_BYTES) -> None:
+        """Start the thread.
+
+        Args:
+            stream: where to; its file descriptor is written to directly, as a lock on the stream would outlive exit.
+            waiting_bytes: how much may wait.
+        """
+        super().__init__()
+        self.stream, self._write = stream, _writer_to(stream)
+        self._limit, self._waiting_bytes = waiting_bytes, 0
+        self._lines: deque[bytes] = deque()
+        self._is_writing = self._is_closed = False
+        self._changed = threading.Condition()
+        self.dropped = 0
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record. Never waits for the log, never raises."""
         try:
-            return orjson.dumps(line, default=str).decode()
-        except TypeError:
-            # what orjson does not take: lone surrogates, whole numbers beyond 64 bits
-            return json.dumps(line, default=str)
+            line = self.format(record).encode(errors="replace") + b"\n"
+        except Exception:  # noqa: BLE001 - a log line must not fail because of what is logged
+            line = b'{"severity":"ERROR","message":"log.record_failed"}\n'
+        with self._changed:
+            if self._waiting_bytes + len(line) > self._limit:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._waiting_bytes += len(line)
+            self._changed.notify_all()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Wait until everything is written; says whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._lines and not self._is_writing, timeout_seconds)
+
+    def close(self) -> None:
+        """Let the thread end once everything is written."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        super().close()
+
+    def _run(self) -> None:
+        """Write line after line."""
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines or self._is_closed)
+                if not self._lines:
+                    return
+                line = self._lines.popleft()
+                self._waiting_bytes -= len(line)
+                self._is_writing = True
+                dropped, self.dropped = self.dropped, 0
+            self._write(line)
+            if dropped:
+                self._write(_dropped_line(dropped))
+
+
+def _dropped_line(count: int) -> bytes:
+    """Say how many lines are missing."""
+    text = _to_json(
+        {
+            "severity": "WARNING",
+            "message": "log.dropped",
+            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
+            "logger": __name__,
+            "lines": count,
+        }
+    )
+    return text.encode() + b"\n"
+
+
+def _writer_to(stream: TextIO | None) -> Callable[[bytes], None]:
+    """Return what writes all of some bytes; a log that is closed takes nothing, and that is all that happens."""
+    if stream is None:
+        return lambda _: None
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return lambda data: _write_text(stream, data)
+    return lambda data: _write_all(descriptor, data)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write bytes to a file, a pipe or a terminal."""
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        # a full disk, a closed pipe: nobody is left to tell
+        return
+
+
+def _write_text(stream: TextIO, data: bytes) -> None:
+    """Write to a stream without a file behind it."""
+    try:
+        stream.write(data.decode())
+        stream.flush()
+    except (OSError, ValueError):
+        return
 
 
 def set_up(level: str) -> None:
-    """Send every logger's records to standard output as JSON lines.
+    """Send every logger's records to standard output as JSON lines, Gunicorn's worker's among them.
 
     Args:
         level: least severity, such as `info`.
     """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter())
+    global _writer
+    if _writer is None:
+        atexit.register(drain)
+    if _writer is None or _writer.stream is not sys.stdout:
+        former, _writer = _writer, Writer(sys.stdout)
+        _writer.setFormatter(JsonFormatter())
+        if former is not None:
+            former.close()
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_writer]
     root.setLevel(level.upper())
+    # Gunicorn would write what clients send to standard error, in its own form, and wait for whoever reads that
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers[:] = []
+    gunicorn.propagate = True
+
+
+def drain(timeout_seconds: float = DRAIN_SECONDS) -> None:
+    """Wait a moment until what was logged is written."""
+    if _writer is not None:
+        _writer.drain(timeout_seconds)
+
+
+def write_now(severity: str, message: str, **extra: object) -> None:
+    """Write one line without a thread, for a process that forks; given up at once if standard output is not read."""
+    from select import select
+
+    line = logging.makeLogRecord({"levelname": severity, "msg": message, "name": __name__, **extra})
+    data = JsonFormatter().format(line).encode(errors="replace") + b"\n"
+    try:
+        descriptor = sys.stdout.fileno()
+        # a pipe that can be written to takes 4 KiB without waiting
+        if len(data) <= 4096 and select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, data)
+    except (OSError, ValueError, AttributeError):
+        return

@@ -13,16 +13,35 @@ from service.reply import JSON, PROBLEM
 from service.schemas import FeatureField, instance_schema
 
 PREDICT_ERRORS = {
-    "400": "Not JSON, ambiguous JSON, an unknown parameter, or a value outside the domain "
-    "(codes: malformed, ambiguous, unknown, type, range, unit)",
+    "400": "Not JSON, ambiguous JSON, not what Content-Encoding says, an unknown parameter, "
+    "or a value outside the domain (codes: malformed, ambiguous, unknown, type, range, unit)",
     "405": "Wrong method",
     "406": "The caller does not accept JSON",
-    "413": "The body or the batch is over the limit (codes: body_too_large, too_many_instances)",
-    "415": "A content type or encoding that is not understood",
+    "408": "The body did not arrive in time",
+    "413": "The body, as it came or decompressed, or the batch is over the limit "
+    "(codes: body_too_large, too_many_instances)",
+    "415": "A content type or encoding that is not understood; Accept-Encoding names the encodings that are",
     "422": "A feature is missing, unknown, null where it must not be, or of the wrong type "
     "(codes: missing, unknown, null, type)",
     "500": "Our fault: an opaque text and the request id (code: internal)",
     "503": "No verified model (code: no_model; `reason` has the cause)",
+}
+BODY = (
+    "JSON in UTF-8, plain or compressed: Content-Encoding may be gzip or deflate. "
+    "The limit in bytes counts for the body as it comes and for what it becomes."
+)
+REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The caller's, if it is well-formed, else a new one",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    }
+}
+ACCEPT_ENCODING = {
+    "Accept-Encoding": {
+        "description": "With an encoding that is not taken: those that are",
+        "schema": {"type": "string"},
+    }
 }
 
 
@@ -106,14 +125,18 @@ def _description(manifest: Manifest) -> str:
 def _schemas(manifest: Manifest, max_instances: int) -> dict[str, dict[str, Any]]:
     """Return the schemas of batches, answers and problems."""
     instance, prediction = {"$ref": "#/components/schemas/Instance"}, {"$ref": "#/components/schemas/Prediction"}
-    values = {"type": "array", "minItems": len(manifest.features), "maxItems": len(manifest.features)}
-    names = {"type": "string", "enum": list(manifest.feature_names)}
+    names = list(manifest.feature_names)
+    columns = [{"$ref": f"#/components/schemas/Instance/properties/{name}"} for name in names]
+    row = {"type": "array", "prefixItems": columns, "minItems": len(names), "maxItems": len(names)}
     rows = {"type": "array", "minItems": 1, "maxItems": max_instances}
     answer = _answer(manifest)
     return {
         "Batch": _object({"instances": {**rows, "items": instance}}),
         "Table": _object(
-            {"instances": {**rows, "items": values}, "features": {**values, "items": names, "uniqueItems": True}}
+            {
+                "instances": {**rows, "items": row},
+                "features": {"const": names, "description": "The columns; every other order is taken too"},
+            }
         ),
         "Prediction": _object(answer, optional=("contributions", "converted")),
         "Answer": _object({**answer, "model": _model()}, optional=("contributions", "converted")),
@@ -210,6 +233,8 @@ def _predict(manifest: Manifest) -> dict[str, Any]:
             "value": {"instances": [list(one.values())], "features": list(one)},
         },
     }
+    refusals = {status: _refusal(text) for status, text in PREDICT_ERRORS.items()}
+    refusals["415"]["headers"] = {**REQUEST_ID, **ACCEPT_ENCODING}
     return {
         "operationId": "predict",
         "summary": f"Predict {manifest.label}",
@@ -218,10 +243,14 @@ def _predict(manifest: Manifest) -> dict[str, Any]:
             _parameter("on_error", ["refuse", "row"], "`row` answers the good rows of a batch although others are bad"),
             _parameter("on_unit", ["refuse", "convert"], "`convert` converts a recognised unit mix-up and says so"),
         ],
-        "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": kinds}, "examples": examples}}},
+        "requestBody": {
+            "description": BODY,
+            "required": True,
+            "content": {JSON: {"schema": {"anyOf": kinds}, "examples": examples}},
+        },
         "responses": {
-            "200": {"description": "Answered", "content": {JSON: {"schema": {"anyOf": answers}}}},
-            **{status: _refusal(text) for status, text in PREDICT_ERRORS.items()},
+            "200": _response("Answered", JSON, {"anyOf": answers}),
+            **refusals,
         },
     }
 
@@ -233,8 +262,8 @@ def _parameter(name: str, values: list[str], text: str) -> dict[str, Any]:
 
 def _get(summary: str, schema: str, *, has_503: bool) -> dict[str, Any]:
     """Return the operation of a route that only tells."""
-    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    responses = {"200": {"description": summary, "content": content}, "405": _refusal("Wrong method")}
+    answer = _response(summary, JSON, {"$ref": f"#/components/schemas/{schema}"})
+    responses = {"200": answer, "405": _refusal("Wrong method")}
     if has_503:
         responses["503"] = _refusal(PREDICT_ERRORS["503"])
     return {"summary": summary, "responses": responses}
@@ -242,4 +271,9 @@ def _get(summary: str, schema: str, *, has_503: bool) -> dict[str, Any]:
 
 def _refusal(text: str) -> dict[str, Any]:
     """Return a response that is a problem document."""
-    return {"description": text, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    return _response(text, PROBLEM, {"$ref": "#/components/schemas/Problem"})
+
+
+def _response(text: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a response with the header that every one has."""
+    return {"description": text, "headers": REQUEST_ID, "content": {kind: {"schema": schema}}}

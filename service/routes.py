@@ -22,6 +22,8 @@ def blueprint(answerer: Answerer) -> Blueprint:
             content_encoding=request.headers.get("Content-Encoding", ""),
             accept=request.headers.get("Accept", ""),
             request_id=request.headers.get("X-Request-Id", ""),
+            forwarded=request.headers.get("X-Forwarded-For", ""),
+            peer=request.remote_addr or "",
         )
         return to_response(answerer.answer(call))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from service.admission import Admission, Lane, overloaded
 from service.answer import Answerer, body_too_large, request_id_for
+from service.config import Settings
 from service.errors import OtherHttpError, ServiceError, to_reply
 from service.reply import Reply
 
@@ -18,12 +21,27 @@ if TYPE_CHECKING:
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+# status, headers, body
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 # larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
 LOOP_BODY_BYTES = 24 << 10
 
 # a declared length with more digits is over every limit, and slow or impossible to convert
 LENGTH_DIGITS = 18
+
+
+class Turn:
+    """A request that waits in the bridge."""
+
+    def __init__(self, has_expired: asyncio.Future[bool]) -> None:
+        """Wait until the future is set."""
+        self.has_expired = has_expired
+
+    def take_turn(self, has_expired: bool) -> None:
+        """See `service.admission.Waiting`."""
+        if not self.has_expired.done():
+            self.has_expired.set_result(has_expired)
 
 
 class Bridge:
@@ -40,6 +58,7 @@ class Bridge:
         max_body_bytes: int,
         has_short_door: bool = False,
         listening: Callable[[], None] = lambda: None,
+        admission: Admission | None = None,
     ) -> None:
         """Stand before a WSGI application.
 
@@ -49,10 +68,13 @@ class Bridge:
             max_body_bytes: larger bodies are refused unread.
             has_short_door: whether connections may answer plain predictions themselves.
             listening: called once, when the server takes connections.
+            admission: the queue before the answers; None for one with the settings' defaults.
         """
-        self._wsgi, self._answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
+        self._wsgi, self.answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
         self._listening = listening
         self.short_door = answerer if has_short_door else None
+        self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
+        self.lane = Lane(self.admission.budget_seconds)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -65,18 +87,55 @@ class Bridge:
         body = await self._receive_body(environ, receive)
         if isinstance(body, ServiceError):
             request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            await send_and_close(to_reply(body, request_id, self._answerer.headers), send)
+            await send_and_close(to_reply(body, request_id, self.answerer.headers), send)
             return
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
-        if len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"]:
-            status, headers, payload = await asyncio.get_running_loop().run_in_executor(
-                self._thread, call_wsgi, self._wsgi, environ
-            )
+        if environ["REQUEST_METHOD"] != "POST":
+            # probes and pages wait for nobody
+            answer: Answer | None = call_wsgi(self._wsgi, environ)
+        elif len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"] or "HTTP_CONTENT_ENCODING" in environ:
+            # a small body may be a large one once it is unpacked
+            answer = await self._answer_beside(environ, len(body))
         else:
-            status, headers, payload = call_wsgi(self._wsgi, environ)
+            answer = await self._answer_in_turn(environ)
+        if answer is None:
+            request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
+            answer = _plain(to_reply(overloaded(), request_id, self.answerer.headers))
+        status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
+
+    async def _answer_in_turn(self, environ: dict[str, Any]) -> Answer | None:
+        """Answer in the event loop once it is this request's turn; None if that would take too long."""
+        if not self.admission.is_free():
+            turn = Turn(asyncio.get_running_loop().create_future())
+            if not self.admission.enter(turn) or await turn.has_expired:
+                return None
+        begin = time.monotonic()
+        answer = call_wsgi(self._wsgi, environ)
+        self.admission.took(time.monotonic() - begin)
+        return answer
+
+    async def _answer_beside(self, environ: dict[str, Any], size_bytes: int) -> Answer | None:
+        """Answer in the worker thread; None if it has too much to do already."""
+        since = self.lane.enter(size_bytes)
+        if since is None:
+            return None
+        seconds: list[float] = []
+
+        def work() -> Answer | None:
+            begin = time.monotonic()
+            if begin - since > self.admission.budget_seconds:
+                return None
+            answer = call_wsgi(self._wsgi, environ)
+            seconds.append(time.monotonic() - begin)
+            return answer
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self.lane.leave(size_bytes, seconds[0] if seconds else None)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
@@ -107,12 +166,17 @@ class Bridge:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _plain(reply: Reply) -> Answer:
+    """Return a reply in the form `call_wsgi` gives."""
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers]
+    return reply.status, [*headers, (b"content-length", str(len(reply.body)).encode())], reply.body
+
+
 async def send_and_close(reply: Reply, send: Send) -> None:
     """Send a reply and end the connection, as the rest of the body still lies in it."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers]
-    headers += [(b"content-length", str(len(reply.body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    status, headers, body = _plain(reply)
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def to_environ(scope: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +208,7 @@ def to_environ(scope: dict[str, Any]) -> dict[str, Any]:
     return environ
 
 
-def call_wsgi(wsgi: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def call_wsgi(wsgi: WSGIApplication, environ: dict[str, Any]) -> Answer:
     """Call a WSGI application and return status, headers and the whole body."""
     started: list[Any] = []
 

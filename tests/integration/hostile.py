@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 ADELIE = {"bill_length_mm": 39.1, "bill_depth_mm": 18.7, "flipper_length_mm": 181, "body_mass_g": 3750}
 NAMES = list(ADELIE)
+
+LIMIT_BYTES = 8 << 20
 
 VALID = [
     json.dumps(ADELIE).encode(),
@@ -55,6 +59,66 @@ TRICKS = {
     "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.",
     "XML bomb": b'<!DOCTYPE a [<!ENTITY b "bb">]><a>&b;</a>',
     "prototype": b'{"__proto__": {"x": 1}, "constructor": 1, "__class__": 1}',
+}
+
+
+# A2 is depth, A3 numbers, A4 ambiguity
+REFUSED = {
+    "100 brackets": (TRICKS["100 brackets"], "ambiguous"),
+    "1,000 brackets": (TRICKS["1,000 brackets"], "ambiguous"),
+    "100,000 brackets": (TRICKS["100,000 brackets"], "ambiguous"),
+    "80,000 objects": (TRICKS["80,000 objects"], "ambiguous"),
+    "100,000 brackets in a field": (TRICKS["100,000 brackets in a field"], "ambiguous"),
+    **{
+        f"number {name}": (json.dumps({**ADELIE, "body_mass_g": "@"}).encode().replace(b'"@"', literal), code)
+        for name, literal, code in [
+            ("NaN", b"NaN", "ambiguous"),
+            ("Infinity", b"Infinity", "ambiguous"),
+            ("-Infinity", b"-Infinity", "ambiguous"),
+            ("1e999", b"1e999", "ambiguous"),
+            ("of 400 digits", b"9" * 400, "ambiguous"),
+            ("of 5,000 digits", b"9" * 5000, "ambiguous"),
+            ("of 1 MB of digits", b"9" * 1_000_000, "ambiguous"),
+            ("in words", b'"NaN"', "type"),
+            ("true", b"true", "type"),
+        ]
+    },
+    "duplicate key": (VALID[0][:-1] + b', "body_mass_g": 3750}', "ambiguous"),
+    "duplicate key with an escape": (VALID[0][:-1] + b', "body\\u005fmass_g": 3750}', "ambiguous"),
+    "10,000 equal keys": (
+        b'{"instances": [{}' + b",{}" * 9_000 + b"]," + b'"a": 1, ' * 10_000 + b'"a": 1}',
+        "ambiguous",
+    ),
+    "UTF-16": (TRICKS["UTF-16"], "ambiguous"),
+    "UTF-32": (TRICKS["UTF-32"], "ambiguous"),
+    "byte order mark": (TRICKS["byte order mark"], "ambiguous"),
+    "lone surrogate": (VALID[0][:-1] + b', "\\udfff": 1}', "ambiguous"),
+    "NUL": (TRICKS["NUL at the end"], "ambiguous"),
+}
+
+AMPLIFIERS = {
+    "300,000 empty rows": (b'{"instances": [{}' + b",{}" * 299_999 + b"]}", 413),
+    "8 MiB of []": (b'{"instances": [[]' + b",[]" * ((LIMIT_BYTES - 19) // 3) + b"]}", 413),
+    "8 MiB of [ and ]": (b"[]" * (LIMIT_BYTES // 2), 413),
+    "60,000 unknown keys": (json.dumps({f"key{i}": i for i in range(60_000)}).encode(), 413),
+    "8 MiB of commas": (b"[" + b"," * (LIMIT_BYTES - 1), 413),
+    "8 MiB of quotes": (b'"' * LIMIT_BYTES, 413),
+    "8 MiB of closing brackets": (b"]" * LIMIT_BYTES, 400),
+    "8 MiB of digits": (b'{"body_mass_g": ' + b"9" * (LIMIT_BYTES - 17) + b"}", 400),
+    "8 MiB of spaces": (b" " * LIMIT_BYTES, 400),
+}
+
+BOMB = gzip.compress(bytes(256 << 20), 1)
+BOMBS = {
+    "a gzip bomb of 256 MB": ("gzip", BOMB, 413),
+    "a deflate bomb of 64 MB": ("deflate", zlib.compress(bytes(64 << 20)), 413),
+    "a gzip bomb of one byte over": ("gzip", gzip.compress(b" " * (LIMIT_BYTES + 1)), 413),
+    "8 MiB of [] as gzip": ("gzip", gzip.compress(b"[]" * (LIMIT_BYTES // 2)), 413),
+    "300,000 empty rows as deflate": ("deflate", zlib.compress(b"{}," * 300_000), 413),
+    "gzip in gzip": ("gzip", gzip.compress(BOMB), 400),
+    "8 MB after gzip": ("gzip", gzip.compress(b"{}") + b"x" * 8_000_000, 400),
+    "8 MB that is not gzip": ("gzip", b"x" * 8_000_000, 400),
+    "8 MB of empty blocks": ("deflate", b"\x00\x00\x00\xff\xff" * 1_600_000, 400),
 }
 
 

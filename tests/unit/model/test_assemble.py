@@ -22,13 +22,14 @@ from tests.conftest import ROOT
 from tests.unit.model import toy
 
 # the converter gives every second of a class's parallel trees to the next class: a wrong conversion of a sound model
-PARALLEL = 'name = "xgboost"\nrounds = 4\n{engine}\n[algorithm.params]\nmax_depth = 2\nnum_parallel_tree = 2'
+PARALLEL = 'name = "xgboost"\nrounds = 4\n{engine}\n[algorithm.params]\nmax_depth = {depth}\nnum_parallel_tree = 2'
 
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
     [
-        ("auto", Engines(default="onnx", fallback="xgboost")),
+        ("auto", Engines(default="tables", fallback="xgboost")),
+        ("tables", Engines(default="tables", fallback="xgboost")),
         ("onnx", Engines(default="onnx", fallback="xgboost")),
         ("xgboost", Engines(default="xgboost", fallback="xgboost")),
     ],
@@ -41,6 +42,7 @@ def test_proven_form_serves_unless_the_spec_says_otherwise(tmp_path, engine, exp
 
     assert (expected, {"model.json", "model.onnx"}, None) == (found.engines, set(found.files), found.note)
     assert found.parity.proven
+    assert (found.tables.proven, found.tables.precision) == (True, "double")
 
 
 @pytest.mark.parametrize("algorithm", [toy.SCALED, toy.LOGISTIC, toy.FOREST, toy.BOOSTING])
@@ -51,26 +53,55 @@ def test_estimator_is_served_by_its_compiled_form_alone(tmp_path, algorithm):
 
 
 @pytest.mark.parametrize("engine", ["auto", "xgboost"])
-def test_xgboost_serves_itself_when_its_compiled_form_is_not_proven(tmp_path, engine):
-    algorithm = PARALLEL.format(engine=f'engine = "{engine}"')
+def test_xgboost_serves_itself_when_no_other_form_is_proven(tmp_path, engine):
+    algorithm = PARALLEL.format(engine=f'engine = "{engine}"', depth=3)
     loaded, data, model = toy.fit(toy.write(tmp_path, algorithm=algorithm))
 
     found = assemble.compile_and_prove(loaded, data, model)
 
     assert (Engines(default="xgboost", fallback=None), ["model.json"]) == (found.engines, list(found.files))
-    assert not found.parity.proven
+    assert (found.parity.proven, found.tables) == (False, None)
     assert re.fullmatch(r"largest difference \S+ in probability, at size_mm=\S+, weight_g=\S+, legs=\S+", found.note)
     served = engines.load("xgboost", found.files, data.features, 3)
     np.testing.assert_array_equal(model.probabilities(data.matrix), served.predict(data.matrix))
 
 
-def test_onnx_that_is_asked_for_but_not_proven_is_refused(tmp_path):
-    loaded, data, model = toy.fit(toy.write(tmp_path, algorithm=PARALLEL.format(engine='engine = "onnx"')))
+@pytest.mark.parametrize(("engine", "default"), [("auto", "tables"), ("tables", "tables"), ("xgboost", "xgboost")])
+def test_tables_serve_when_the_compiled_form_is_not_proven(tmp_path, engine, default):
+    algorithm = PARALLEL.format(engine=f'engine = "{engine}"', depth=2)
+    loaded, data, model = toy.fit(toy.write(tmp_path, algorithm=algorithm))
 
-    with pytest.raises(
-        CompileError, match='engine = "onnx" is asked for, but the compiled form is not proven: largest'
-    ):
+    found = assemble.compile_and_prove(loaded, data, model)
+
+    assert (Engines(default=default, fallback="xgboost"), ["model.json"]) == (found.engines, list(found.files))
+    assert (found.parity.proven, found.tables.proven) == (False, True)
+    served = engines.load("tables", found.files, data.features, 3)
+    np.testing.assert_allclose(model.probabilities(data.matrix), served.predict(data.matrix), rtol=0, atol=1e-6)
+
+
+def test_onnx_serves_trees_too_deep_for_tables(tmp_path):
+    deep = toy.XGBOOST.replace("max_depth = 2", "max_depth = 4")
+
+    found = assemble.compile_and_prove(*toy.fit(toy.write(tmp_path, algorithm=deep)))
+
+    assert (Engines(default="onnx", fallback="xgboost"), None) == (found.engines, found.tables)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "reason"),
+    [
+        (PARALLEL.format(engine='engine = "onnx"', depth=2), 'engine = "onnx" .* is not proven: largest'),
+        (PARALLEL.format(engine='engine = "tables"', depth=3), 'engine = "tables" .*: a leaf depends on more than two'),
+    ],
+    ids=["onnx", "tables"],
+)
+def test_form_that_is_asked_for_but_not_proven_is_refused(tmp_path, algorithm, reason):
+    loaded, data, model = toy.fit(toy.write(tmp_path, algorithm=algorithm))
+
+    with pytest.raises(CompileError, match=reason) as caught:
         assemble.compile_and_prove(loaded, data, model)
+
+    assert "is asked for, but this form is not proven: " in str(caught.value)
 
 
 def test_estimator_that_cannot_be_proven_is_refused_with_the_row(tmp_path):

@@ -250,29 +250,76 @@ def test_orderly_ends_and_running_processes_are_not_counted(tmp_path):
     cache.count_crashes()
 
     assert names(tmp_path / "cache" / "crashed") == []
-    assert names(tmp_path / "cache" / "running") == [f"{os.getpid()}-{A}", f"{os.getpid()}-{B}"]
+    # one process serves one bundle: the one it tried before did not end it
+    (mark,) = names(tmp_path / "cache" / "running")
+    assert mark.startswith(f"{os.getpid()}-")
+    assert mark.endswith(B)
     cache.end()
     assert names(tmp_path / "cache" / "running") == []
 
 
-def test_end_leaves_the_marks_of_others(cache: Cache, tmp_path):
+def test_process_that_runs_elsewhere_is_not_counted(cache: Cache, tmp_path):
+    code = "cache.begin(sys.argv[2]); print('begun', flush=True); sys.stdin.read()"
+    start = "import sys\nfrom pathlib import Path\nfrom model.cache import Cache\ncache = Cache(Path(sys.argv[1]))\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", start + code, str(tmp_path / "cache"), A],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        assert other.stdout.readline() == b"begun\n"
+        (mark,) = (tmp_path / "cache" / "running").iterdir()
+        # in another container the process has another id
+        mark.rename(mark.with_name(f"999999999-{A}"))
+        cache.count_crashes()
+        assert names(tmp_path / "cache" / "running") == [f"999999999-{A}"]
+        other.kill()
+        other.wait()
+
+    cache.count_crashes()
+
+    assert names(tmp_path / "cache" / "running") == []
+    assert len(names(tmp_path / "cache" / "crashed")) == 1
+
+
+def test_crash_is_seen_by_a_process_with_the_same_id(cache: Cache, tmp_path):
     home = tmp_path / "cache" / "running"
     home.mkdir(parents=True)
-    for name in (f"1-{A}", "notes", f"x-{A}", f"{os.getpid()}-short"):
+    (home / f"{os.getpid()}-{A}").touch()
+
+    cache.count_crashes()
+    cache.begin(A)
+    cache.count_crashes()
+
+    assert len(names(tmp_path / "cache" / "crashed")) == 1
+    assert len(names(home)) == 1
+    cache.end()
+
+
+def test_crashes_that_no_longer_count_leave_no_file(tmp_path):
+    now = [1_000.0]
+    cache = Cache(tmp_path / "cache", lambda: now[0])
+    for _ in range(5):
+        crash(tmp_path / "cache", A, 1)
+        cache.count_crashes()
+        now[0] += 61
+
+    cache.count_crashes()
+
+    assert names(tmp_path / "cache" / "crashed") == []
+    assert not cache.is_quarantined(A)
+
+
+def test_end_leaves_what_is_no_mark(cache: Cache, tmp_path):
+    home = tmp_path / "cache" / "running"
+    home.mkdir(parents=True)
+    others = ["notes", f"x-{A}", f"{os.getpid()}-short"]
+    for name in others:
         (home / name).touch()
 
+    cache.begin(A)
     cache.end()
     cache.count_crashes()
 
-    assert names(home) == sorted([f"1-{A}", "notes", f"x-{A}", f"{os.getpid()}-short"])
-
-
-def test_process_of_another_user_is_alive(tmp_path):
-    if os.getuid() != 0:
-        pytest.skip("only root can become somebody else")
-    code = "from model.cache import _is_alive\nos.setuid(65534)\nprint(_is_alive(1))"
-
-    assert run(tmp_path / "none", code).stdout == "True\n"
+    assert names(home) == sorted(others)
 
 
 def test_quarantine_leaves_the_bundle_before_as_last_known_good(penguins: VerifiedBundle, tmp_path):

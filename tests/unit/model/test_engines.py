@@ -25,7 +25,7 @@ def random_rows(bundle: VerifiedBundle, count: int = 700) -> np.ndarray:
     return compiling.random_rows(bundle.manifest.features, count, 5)
 
 
-@pytest.mark.parametrize("name", ["onnx", "xgboost"])
+@pytest.mark.parametrize("name", ["tables", "onnx", "xgboost"])
 @pytest.mark.parametrize("bundle", ["penguins", "toy_bundle"])
 def test_probabilities_are_one_row_each_and_add_up_to_one(request, bundle, name):
     bundle = request.getfixturevalue(bundle)
@@ -38,21 +38,23 @@ def test_probabilities_are_one_row_each_and_add_up_to_one(request, bundle, name)
     np.testing.assert_allclose(np.ones(700), found.sum(axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["onnx", "xgboost"])
+@pytest.mark.parametrize("name", ["tables", "onnx", "xgboost"])
 @pytest.mark.parametrize("bundle", ["penguins", "toy_bundle"])
-def test_both_engines_give_the_same_answers(request, bundle, name):
+def test_all_engines_give_the_same_answers(request, bundle, name):
     bundle = request.getfixturevalue(bundle)
     rows = random_rows(bundle)
 
-    np.testing.assert_allclose(load(bundle, "onnx").predict(rows), load(bundle, "xgboost").predict(rows), atol=1e-6)
+    np.testing.assert_allclose(load(bundle, "xgboost").predict(rows), load(bundle, name).predict(rows), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("bundle", "name"),
     [
+        ("penguins", "tables"),
         ("penguins", "onnx"),
         ("penguins", "xgboost"),
         ("iris", "onnx"),
+        ("toy_bundle", "tables"),
         ("toy_bundle", "onnx"),
         ("toy_bundle", "xgboost"),
     ],
@@ -69,6 +71,17 @@ def test_answer_never_depends_on_the_batch(request, bundle, name):
     np.testing.assert_array_equal(together[::-1], engine.predict(np.ascontiguousarray(rows[::-1])))
 
 
+@pytest.mark.parametrize("name", ["tables", "onnx", "xgboost"])
+@pytest.mark.parametrize("bundle", ["penguins", "toy_bundle"])
+def test_one_row_is_answered_as_in_a_matrix_bit_for_bit(request, bundle, name):
+    bundle = request.getfixturevalue(bundle)
+    engine, rows = load(bundle, name), random_rows(bundle)
+
+    alone = [engine.predict_one(row) for row in rows.tolist()]
+
+    assert engine.predict(rows).tolist() == alone
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_answer_of_a_linear_model_in_double_never_depends_on_the_batch(tmp_path, classes):
     _, data, model = toy.fit(toy.write(tmp_path, algorithm=toy.SCALED, classes=classes))
@@ -83,7 +96,9 @@ def test_answer_of_a_linear_model_in_double_never_depends_on_the_batch(tmp_path,
         np.testing.assert_array_equal(together, parts)
 
 
-@pytest.mark.parametrize(("bundle", "name"), [("penguins", "onnx"), ("penguins", "xgboost"), ("iris", "onnx")])
+@pytest.mark.parametrize(
+    ("bundle", "name"), [("penguins", "tables"), ("penguins", "onnx"), ("penguins", "xgboost"), ("iris", "onnx")]
+)
 def test_no_rows_get_no_answers(request, bundle, name):
     assert load(request.getfixturevalue(bundle), name).predict(np.empty((0, 4), dtype=np.float32)).shape == (0, 3)
 
@@ -97,7 +112,9 @@ WRONG_SHAPES = {
 
 
 @pytest.mark.parametrize("matrix", WRONG_SHAPES.values(), ids=WRONG_SHAPES)
-@pytest.mark.parametrize("ask", ["onnx.predict", "xgboost.predict", "xgboost.margins", "xgboost.contributions"])
+@pytest.mark.parametrize(
+    "ask", ["tables.predict", "onnx.predict", "xgboost.predict", "xgboost.margins", "xgboost.contributions"]
+)
 def test_matrix_of_the_wrong_shape_is_refused(penguins: VerifiedBundle, ask, matrix):
     name, _, method = ask.partition(".")
 
@@ -160,7 +177,7 @@ def test_contributions_of_a_category_are_those_of_all_its_columns(tmp_path):
     np.testing.assert_array_equal(raw[:, :, 3:], found[:, :, 1:])
 
 
-@pytest.mark.parametrize("name", ["onnx", "xgboost"])
+@pytest.mark.parametrize("name", ["tables", "onnx", "xgboost"])
 def test_engine_without_its_file_is_refused(penguins: VerifiedBundle, name):
     with pytest.raises(EngineError, match=f"the bundle has no model.*, so the {name} engine cannot serve it"):
         engines.load(name, {}, penguins.manifest.features, 3)

@@ -95,8 +95,18 @@ INCONSISTENT = {
     "class twice": (lambda m: replace(m, classes=("a", "b", "a")), "classes must be at least two, each once"),
     "no files": (lambda m: replace(m, files=()), "files must be named once"),
     "file twice": (lambda m: replace(m, files=(m.files[0], m.files[0])), "files must be named once"),
-    "default without file": (lambda m: replace(m, files=m.files[:1]), "an engine has no file"),
-    "fallback without file": (lambda m: replace(m, files=m.files[1:]), "an engine has no file"),
+    "onnx without file": (
+        lambda m: replace(m, files=m.files[:1], engines=Engines(default="onnx", fallback=None)),
+        "an engine has no file",
+    ),
+    "tables without file": (
+        lambda m: replace(m, files=m.files[1:], engines=Engines(default="tables", fallback=None)),
+        "an engine has no file",
+    ),
+    "fallback without file": (
+        lambda m: replace(m, files=m.files[1:], engines=Engines(default="onnx", fallback="xgboost")),
+        "an engine has no file",
+    ),
     "level without threshold": (lambda m: replace(m, coverage=0.5), "the coverage level has no threshold"),
     "feature without bins": (_reference(features=lambda r: r.features[1:]), "reference must describe every feature"),
     "columns": (_reference(columns=lambda r: (0, 1, 2)), "reference columns must be the numeric features"),
@@ -137,6 +147,28 @@ def test_only_the_default_engine_needs_a_file_without_a_fallback(manifest: Manif
     alone = replace(manifest, files=manifest.files[1:], engines=Engines(default="onnx", fallback=None))
 
     assert alone == manifests.decode(manifests.encode(alone))
+
+
+ENGINE_NAMES = {
+    "all": (lambda m: m, ("tables", "onnx", "xgboost")),
+    "no proof of the tables": (lambda m: replace(m, tables=None), ("onnx", "xgboost")),
+    "tables not proven": (lambda m: replace(m, tables=replace(m.tables, proven=False)), ("onnx", "xgboost")),
+    "no compiled form": (lambda m: replace(m, files=m.files[:1]), ("tables", "xgboost")),
+    "compiled form alone": (lambda m: replace(m, files=m.files[1:], tables=None), ("onnx",)),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), ENGINE_NAMES.values(), ids=ENGINE_NAMES)
+def test_engines_that_can_serve_are_named_fastest_first(manifest: Manifest, change, expected):
+    assert expected == change(manifest).engine_names
+
+
+def test_manifest_without_a_proof_of_tables_is_read(manifest: Manifest):
+    older = replace(manifest, tables=None, engines=Engines(default="onnx", fallback="xgboost"))
+    without = msgspec.json.decode(manifests.encode(older))
+    del without["tables"]
+
+    assert older == manifests.decode(msgspec.json.encode(without))
 
 
 def test_manifest_may_not_be_changed(manifest: Manifest):

@@ -491,16 +491,22 @@ def test_memory_does_not_grow_with_the_file(bundles, many, tmp_path):
     assert large - small < 6 * 1024
 
 
-def test_nothing_that_trains_is_imported(bundles, tmp_path):
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [((), set()), (("--engine", "onnx"), {"onnxruntime"})],
+    ids=["tables", "onnx"],
+)
+def test_nothing_that_trains_or_is_not_asked_for_is_imported(bundles, tmp_path, choice, expected):
     program = (
         "import json, sys; from model import predict; predict.main(sys.argv[1:]); "
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
-    arguments = [str(bundles["penguins"]), str(ROOT / "model/data/penguins.csv"), str(tmp_path / "out.csv")]
+    arguments = [str(bundles["penguins"]), str(ROOT / "model/data/penguins.csv"), str(tmp_path / "out.csv"), *choice]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
+    assert (tmp_path / "out.csv").is_file()
     loaded = set(json.loads(done.stdout))
-    assert "onnxruntime" in loaded
-    assert not loaded & {"sklearn", "pint", "onnxmltools", "skl2onnx", "onnx", "scipy", "pandas", "xgboost"}
+    watched = {"sklearn", "pint", "onnxmltools", "skl2onnx", "onnx", "scipy", "pandas", "xgboost", "onnxruntime"}
+    assert expected == loaded & watched

@@ -23,7 +23,7 @@ def test_known_adelie_is_answered(penguins_predictor: Predictor):
     assert found.probabilities.sum() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "xgboost"])
+@pytest.mark.parametrize("engine", ["tables", "onnx", "xgboost"])
 def test_a_row_never_depends_on_its_batch(penguins: VerifiedBundle, penguins_data: Dataset, engine):
     loaded = predictor.load(penguins, engine)
     rows = np.tile(penguins_data.matrix, (4, 1))
@@ -108,7 +108,7 @@ def test_wrong_shape_is_refused(penguins_predictor: Predictor):
 
 @pytest.mark.parametrize("bundle", ["penguins", "iris", "toy_bundle"])
 def test_golden_rows_answer_as_known(request, bundle):
-    for engine in request.getfixturevalue(bundle).manifest.engines.default, None:
+    for engine in *request.getfixturevalue(bundle).manifest.engine_names, None:
         assert predictor.load(request.getfixturevalue(bundle), engine).replay_golden() is None
 
 
@@ -117,7 +117,7 @@ def _golden(bundle: VerifiedBundle, **changes) -> VerifiedBundle:
     return dataclasses.replace(bundle, manifest=manifest)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "xgboost"])
+@pytest.mark.parametrize("engine", ["tables", "onnx", "xgboost"])
 @pytest.mark.parametrize("row", [0, 16, 37, -1])
 def test_changed_answer_of_a_golden_row_is_noticed(penguins: VerifiedBundle, engine, row):
     known = [list(p) for p in penguins.manifest.golden.probabilities]
@@ -151,13 +151,20 @@ def test_golden_nulls_are_nan(toy_bundle: VerifiedBundle):
 
 
 @pytest.mark.parametrize(
-    ("files", "reason"),
-    [({"model.onnx": b"junk"}, "ONNX Runtime refuses"), ({}, "the bundle has no model.onnx")],
-    ids=["broken", "missing"],
+    ("engine", "files", "reason"),
+    [
+        ("tables", {"model.json": b"junk"}, r"model\.json: "),
+        ("onnx", {"model.onnx": b"junk"}, "ONNX Runtime refuses"),
+        ("xgboost", {"model.json": b"junk"}, "XGBoost refuses"),
+        ("tables", {}, r"the bundle has no model\.json, so the tables engine cannot serve it"),
+        (None, {}, r"the bundle has no model\.json, so the tables engine cannot serve it"),
+        ("onnx", {}, r"the bundle has no model\.onnx"),
+        ("xgboost", {}, r"the bundle has no model\.json"),
+    ],
 )
-def test_engine_that_cannot_load_is_a_bundle_error(penguins: VerifiedBundle, files, reason):
+def test_engine_that_cannot_load_is_a_bundle_error(penguins: VerifiedBundle, engine, files, reason):
     with pytest.raises(BundleError, match=reason) as caught:
-        predictor.load(dataclasses.replace(penguins, files=files))
+        predictor.load(dataclasses.replace(penguins, files=files), engine)
 
     assert caught.value.code == "engine_refused"
 
@@ -171,7 +178,10 @@ def test_covariance_that_is_none_is_a_bundle_error(penguins: VerifiedBundle):
         predictor.load(dataclasses.replace(penguins, manifest=hostile))
 
 
-def test_answers_of_another_number_of_classes_are_noticed(penguins: VerifiedBundle):
+@pytest.mark.parametrize(
+    ("engine", "code"), [("tables", "engine_refused"), ("onnx", "golden_mismatch"), ("xgboost", "golden_mismatch")]
+)
+def test_answers_of_another_number_of_classes_are_noticed(penguins: VerifiedBundle, engine, code):
     golden, reference = penguins.manifest.golden, penguins.manifest.reference
     hostile = replace(
         penguins.manifest,
@@ -180,5 +190,7 @@ def test_answers_of_another_number_of_classes_are_noticed(penguins: VerifiedBund
         reference=replace(reference, class_means=reference.class_means[:2], class_prior=reference.class_prior[:2]),
     )
 
-    with pytest.raises(BundleError, match="golden_mismatch"):
-        predictor.load(dataclasses.replace(penguins, manifest=hostile))
+    with pytest.raises(BundleError) as caught:
+        predictor.load(dataclasses.replace(penguins, manifest=hostile), engine)
+
+    assert code == caught.value.code

@@ -71,33 +71,48 @@ def test_at_most_twenty_disputes_are_shown(manifest: Manifest, penguins_data: Da
 
 
 def test_proof_is_told_with_its_numbers(manifest: Manifest, capsys):
-    report.parity(manifest.parity, None, manifest.engines)
+    report.parity(manifest.parity, None, manifest.tables, manifest.engines)
 
-    said = capsys.readouterr().out
-    assert f"proven equal: {manifest.parity.rows} rows, both sides of {manifest.parity.split_thresholds} split" in said
-    assert said.endswith("served by onnx, xgboost stands by\n")
+    said = capsys.readouterr().out.splitlines()
+    numbers = f"{manifest.parity.rows} rows, both sides of {manifest.parity.split_thresholds} split thresholds"
+    assert said[0].startswith(f"compiled form: proven equal: {numbers}, 0 classes differ, largest difference ")
+    assert said[0].endswith("computed in float")
+    assert said[1].startswith(f"lookup tables: proven equal: {numbers}, 0 classes differ, largest difference ")
+    assert said[1].endswith("computed in double")
+    assert said[2:] == ["served by tables, xgboost stands by"]
 
 
 def test_failed_proof_is_told_with_the_row(manifest: Manifest, capsys):
     alone = Engines(default="xgboost", fallback=None)
-    report.parity(replace(manifest.parity, proven=False), "largest difference 1, at x=3", alone)
+    report.parity(replace(manifest.parity, proven=False), "largest difference 1, at x=3", None, alone)
 
     said = capsys.readouterr().out
     assert "compiled form: NOT proven (largest difference 1, at x=3): " in said
     assert said.endswith("served by xgboost\n")
+    assert "lookup tables" not in said
+
+
+def test_failed_proof_of_the_tables_is_told(manifest: Manifest, capsys):
+    engines = Engines(default="onnx", fallback="xgboost")
+    report.parity(manifest.parity, None, replace(manifest.tables, proven=False, largest_difference=0.25), engines)
+
+    said = capsys.readouterr().out
+    assert "compiled form: proven equal: " in said
+    assert re.search(r"lookup tables: NOT proven .*largest difference 0\.25 \(allowed 1e-06\)", said)
+    assert said.endswith("served by onnx, xgboost stands by\n")
 
 
 def test_missing_proof_is_told_with_the_reason(capsys):
-    report.parity(None, "no converter", Engines(default="xgboost", fallback=None))
+    report.parity(None, "no converter", None, Engines(default="xgboost", fallback=None))
 
     assert capsys.readouterr().out == "compiled form: none (no converter)\nserved by xgboost\n"
 
 
 def test_speed_of_each_engine_is_printed(penguins: VerifiedBundle, penguins_data: Dataset, capsys):
-    report.speed([predictor.load(penguins, name) for name in ("onnx", "xgboost")], penguins_data.matrix)
+    report.speed([predictor.load(penguins, name) for name in penguins.manifest.engine_names], penguins_data.matrix)
 
     said = capsys.readouterr().out
-    assert re.findall(r"engine (\w+): 1 row \d+ µs, 1,000 rows \d+\.\d\d ms\n", said) == ["onnx", "xgboost"]
+    assert re.findall(r"engine (\w+): 1 row \d+ µs, 1,000 rows \d+\.\d\d ms\n", said) == ["tables", "onnx", "xgboost"]
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_model_that_is_not_proven_but_must_be_is_status_1(tmp_path, slo, capsys)
 
     assert run(toy.write(tmp_path, algorithm=algorithm), slo) == 1
 
-    assert 'engine = "onnx" is asked for, but the compiled form is not proven' in capsys.readouterr().err
+    assert 'engine = "onnx" is asked for, but this form is not proven' in capsys.readouterr().err
     assert written(tmp_path) == []
 
 

@@ -217,7 +217,7 @@ HEADERS = {
     "Latin-1": ("content_type", "application/json; charset=iso-8859-1", 415),
     "an odd charset": ("content_type", 'application/json; charset="utf-8,utf-16"', 415),
     "two content types": ("content_type", "application/json,text/plain", 415),
-    "gzip": ("content_encoding", "gzip", 415),
+    "Brotli": ("content_encoding", "br", 415),
     "two encodings": ("content_encoding", "identity, br", 415),
     "HTML wanted": ("accept", "text/html", 406),
     "JSON unwanted": ("accept", "application/json;q=0, text/html", 406),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import runpy
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,17 @@ GOOD = {
     ("ROOKERY_BIND_HOST", "0.0.0.0"): ("bind_host", "0.0.0.0"),
     ("ROOKERY_BIND_HOST", "[::1]"): ("bind_host", "[::1]"),
     ("ROOKERY_WORKERS", "64"): ("workers", 64),
+    ("ROOKERY_PREDICT_SECONDS", "300"): ("predict_seconds", 300),
     ("ROOKERY_LOG_LEVEL", "warning"): ("log_level", "warning"),
     ("ROOKERY_CORS_ORIGINS", "https://lab.example"): ("cors_origins", ("https://lab.example",)),
     ("ROOKERY_CORS_ORIGINS", " https://a.example:8443 , http://localhost:3000,"): (
         "cors_origins",
         ("https://a.example:8443", "http://localhost:3000"),
     ),
+    ("ENGINE", "tables"): ("engine", "tables"),
+    ("ROOKERY_WAIT_SECONDS", "0.5"): ("wait_seconds", 0.5),
+    ("ROOKERY_MAX_WAITING", "1"): ("most_waiting", 1),
+    ("ROOKERY_RATE_LIMIT", "100/second"): ("rate_limit", "100/second"),
     ("ROOKERY_HEADER_SECONDS", "300"): ("header_seconds", 300),
     ("ROOKERY_BODY_SECONDS", "1"): ("body_seconds", 1),
     ("ROOKERY_IDLE_SECONDS", "620"): ("idle_seconds", 620),
@@ -60,12 +67,16 @@ WRONG = {
     "ROOKERY_MODEL_CONTRACT": ["ab", "penguins"],
     "ALLOW_FALLBACK": ["0", "no"],
     "ROOKERY_LOAD_SECONDS": ["0", "301", "8s", "0.5"],
+    "ROOKERY_PREDICT_SECONDS": ["0", "301", "10s"],
     "ENGINE": ["onnxruntime", "ONNX", "none"],
     "FAST_PATH": ["1", "yes", "off", " true"],
     "MAX_INSTANCES": ["0", "1000001", "ten", "1e4", "10_000"],
     "MAX_BODY_BYTES": ["1023", "8MB", str((1 << 30) + 1)],
     "ROOKERY_BIND_HOST": ["0.0.0.0:80 ", "a b", "unix:/x\n", "x" * 256],
     "ROOKERY_WORKERS": ["0", "65", "auto"],
+    "ROOKERY_WAIT_SECONDS": ["0", "61", "nan", "250ms", "inf"],
+    "ROOKERY_MAX_WAITING": ["0", "-1", "many"],
+    "ROOKERY_RATE_LIMIT": ["100", "0/second", "100/day", "100 per second", "-1/second"],
     "ROOKERY_HEADER_SECONDS": ["0", "301", "5s"],
     "ROOKERY_BODY_SECONDS": ["0", "301", "2.5"],
     "ROOKERY_IDLE_SECONDS": ["0", "3601"],
@@ -131,6 +142,43 @@ def test_an_unknown_setting_is_refused_with_the_name_meant(name, meant):
     assert f"{name} is not a setting; did you mean {meant}?" == str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MODEL_DIGST", "MODEL_DIGEST"),
+        ("MODEL_URL", "MODEL_URI"),
+        ("MODELURI", "MODEL_URI"),
+        ("ALLOW_FALBACK", "ALLOW_FALLBACK"),
+        ("MAX_INSTANCE", "MAX_INSTANCES"),
+        ("MAX_BODY_BYTE", "MAX_BODY_BYTES"),
+        ("FASTPATH", "FAST_PATH"),
+        ("ROOKRY_WORKERS", "ROOKERY_WORKERS"),
+        ("model_digest", None),
+        ("MODEL_DIGESTION", None),
+        ("MODEL_NAME", None),
+        ("MODEL_PATH", None),
+        ("MODEL_URI_SERVICE_HOST", None),
+        ("MODEL_PORT_8080_TCP", None),
+        ("ENGINES", None),
+        ("PORTS", None),
+        ("K_SERVICE", None),
+        ("GOOGLE_CLOUD_PROJECT", None),
+    ],
+)
+def test_a_slip_of_the_pen_is_refused_without_the_prefix_too(name, meant):
+    if meant is None:
+        assert Settings.from_env({name: "1"}) == DEFAULTS
+        return
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env({name: "1"})
+    assert str(refused.value) == f"{name} is not a setting; did you mean {meant}?"
+
+
+def test_no_setting_is_taken_for_a_slip_of_another():
+    given = {f.metadata["env"]: "" for f in dataclasses.fields(Settings)}
+    assert Settings.from_env(given) == DEFAULTS
+
+
 def test_a_setting_like_no_other_is_refused_with_all_that_are_known():
     with pytest.raises(SettingError) as refused:
         Settings.from_env({"ROOKERY_ZZZZZZZZZZZZZZZZZ": ""})
@@ -154,6 +202,33 @@ def test_a_setting_like_no_other_is_refused_with_all_that_are_known():
 )
 def test_what_kubernetes_injects_for_a_service_is_no_setting(name):
     assert Settings.from_env({name: "tcp://10.0.0.1:8080"}) == DEFAULTS
+
+
+def _wrong_values(count: int) -> list[tuple[str, str]]:
+    """Return settings with text that none of them takes: letters, signs, control characters, megabytes."""
+    seeded = random.Random(5)
+    names = [*WRONG, "MODEL_PUBLIC_KEY", "MODEL_URI", "ROOKERY_CORS_ORIGINS"]
+    alphabet = "abcXYZ0189 .,:;-_/{}\"'\\\n\t\x1b\u2028\U0001f427%"
+    found = []
+    while len(found) < count:
+        text = "".join(seeded.choices(alphabet, k=seeded.choice([3, 30, 300, 30_000])))
+        name = seeded.choice(names)
+        found.append((name, f"gs://{text}" if name == "MODEL_URI" else f"?{text}"))
+    return found
+
+
+def test_200_wrong_settings_are_each_refused_in_one_line_that_names_them(monkeypatch, capsys):
+    conf = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
+    for name, text in _wrong_values(200):
+        monkeypatch.setenv(name, text)
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(conf))
+        monkeypatch.delenv(name)
+        said = capsys.readouterr()
+        assert (stopped.value.code, said.out) == (2, ""), (name, text[:40])
+        assert len(said.err.splitlines()) == 1, (name, text[:40], said.err[:300])
+        assert said.err.startswith(f"error: {name}"), said.err[:300]
+        assert len(said.err) < 1_000
 
 
 def test_without_a_mapping_the_environment_is_read(monkeypatch):

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import tracemalloc
 from contextlib import suppress
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.domain import Feature
-from service.decode import MAX_DEPTH, Limits, refuse_excess, strict
+from service.decode import (
+    MAX_DEPTH,
+    SLICE_BYTES,
+    VECTOR_BYTES,
+    Limits,
+    count,
+    has_endless_number,
+    refuse_excess,
+    strict,
+)
 from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, TooManyInstances
 
 # values; raise it for a long run
@@ -159,6 +169,61 @@ def test_no_bytes_raise_anything_but_a_refusal(body):
     with suppress(MalformedBody, AmbiguousBody):
         refuse_excess(body, LIMITS)
         strict(body)
+
+
+def _depth_by_hand(body: bytes) -> int | None:
+    """Read byte by byte; None where a backslash outside a string comes first, which no JSON has."""
+    depth = deepest = place = 0
+    inside = False
+    while place < len(body) and depth >= 0:
+        sign = body[place : place + 1]
+        if inside and sign == b"\\":
+            place += 1
+        elif sign == b'"':
+            inside = not inside
+        elif sign == b"\\":
+            return deepest if deepest > MAX_DEPTH else None
+        elif not inside:
+            depth += (sign in b"{[") - (sign in b"}]")
+            deepest = max(deepest, depth)
+        place += 1
+    return deepest
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"[", b"{", b"[[[", b"]", b"}", b'"', b'""', b'"\\"', b'"a[\\\\"', b'"]\\\\\\"}"', b",", b"a"])
+    )
+)
+@settings(max_examples=20 * EXAMPLES, derandomize=True, deadline=None)
+def test_depth_is_that_of_reading_byte_by_byte(parts):
+    body = b"".join(parts)
+    try:
+        strict(body)
+        refused = ""
+    except (MalformedBody, AmbiguousBody) as error:
+        refused = error.problems[0].message
+    depth = _depth_by_hand(body)
+    assert depth is None or ("deeper" in refused) == (depth > MAX_DEPTH)
+
+
+COUNTED = [0, 1, VECTOR_BYTES - 1, VECTOR_BYTES, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 3 * SLICE_BYTES + 5]
+
+
+@pytest.mark.parametrize("size", COUNTED)
+@pytest.mark.parametrize("sign", [b"{", b"[", b'"', b",", b"\xff"])
+def test_counting_counts(size, sign):
+    body = Random(size).randbytes(size)
+    assert body.count(sign) == count(body, sign)
+    assert size == count(sign * size, sign)
+
+
+@pytest.mark.parametrize("around", [b"", b" ", b"1" * 399 + b".", b"-", b"e" * 9999, b"\xb2" * 9])
+def test_only_digits_in_a_row_are_endless(around):
+    digits = b"0123456789" * 40
+    assert has_endless_number(around + digits + around)
+    assert not has_endless_number(around + b" " + digits[:-1] + b" " + around)
+    assert not has_endless_number(around + b" " + digits[:200] + b"_" + digits[201:])
 
 
 def _many(text: bytes, count: int) -> bytes:

@@ -37,6 +37,8 @@ CLASSES = {
     errors.UnsupportedMediaType: (415, "unsupported-media-type"),
     errors.InvalidInstance: (422, "invalid-instance"),
     errors.NoModel: (503, "no-model"),
+    errors.Overloaded: (503, "overloaded"),
+    errors.RateLimited: (429, "rate-limited"),
 }
 
 

@@ -159,7 +159,7 @@ def test_a_good_bundle_is_ready_and_logged_with_its_phases(load, first, caplog):
     assert list(state.phases) == ["fetch", "verify", "load", "golden"]
     assert logged(caplog) == ["model.loaded"]
     record = vars(caplog.records[-1])
-    assert ["penguins", "1", state.digest, "onnx", "pinned"] == [
+    assert ["penguins", "1", state.digest, "tables", "pinned"] == [
         record[name] for name in ("model", "version", "digest", "engine", "origin")
     ]
     assert {f"{name}_seconds" for name in state.phases} <= set(record)
@@ -467,7 +467,7 @@ def test_allow_fallback_false_turns_every_fallback_off(load, upload, fake_storag
 
 def test_the_engine_of_the_settings_does_not_bind_a_fallback(load, first):
     state = ready(load(model_uri="/nowhere", fallback_uri=str(first), engine="xgboost"))
-    assert state.predictor.engine.name == "onnx"
+    assert state.predictor.engine.name == "tables"
 
 
 def test_a_fallback_does_not_become_the_last_known_good_pin_of_another_model(load, upload, first, stranger):

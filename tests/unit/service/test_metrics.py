@@ -31,7 +31,7 @@ def scrape(state: State) -> dict[tuple[str, ...], float]:
 def info(predictor: Predictor, origin: str) -> tuple[str, ...]:
     """Return the name and labels of the sample that names the model."""
     digest = predictor.bundle.digest
-    return (metrics.MODEL_INFO, f"digest={digest}", "engine=onnx", "name=penguins", f"origin={origin}", "version=1")
+    return (metrics.MODEL_INFO, f"digest={digest}", "engine=tables", "name=penguins", f"origin={origin}", "version=1")
 
 
 COLD_START = {(metrics.COLD_START, f"phase={name}"): seconds for name, seconds in PHASES.items()}

@@ -163,7 +163,17 @@ def test_a_refusal_without_a_model_keeps_its_schema(documents, unready_app):
 
 def test_every_status_of_the_contract_is_declared(documents):
     declared = documents["penguins"]["paths"]["/predict"]["post"]["responses"]
-    assert {"200", "400", "405", "406", "413", "415", "422", "500", "503"} == set(declared)
+    assert {"200", "400", "405", "406", "408", "413", "415", "422", "500", "503"} == set(declared)
+    assert {name for response in declared.values() for name in response["headers"]} == {
+        "X-Request-Id",
+        "Accept-Encoding",
+    }
+    assert set(declared["415"]["headers"]) == {"X-Request-Id", "Accept-Encoding"}
+
+
+def test_compression_is_described(documents):
+    body = documents["penguins"]["paths"]["/predict"]["post"]["requestBody"]
+    assert "gzip or deflate" in body["description"]
 
 
 @pytest.mark.parametrize("path", ["/model", "/health/live", "/health/ready", "/version", "/openapi.json"])
@@ -190,6 +200,16 @@ VALUES = {
 @pytest.mark.parametrize(("change", "is_valid"), VALUES.values(), ids=VALUES.keys())
 def test_the_request_schema_says_what_the_service_does(documents, apps, change, is_valid):
     body = {**ADELIE, **change}
+    assert is_valid == (_request_errors(documents["penguins"], body) == [])
+    assert is_valid == (request(apps["penguins"], "POST", "/predict", body).status == 200)
+
+
+@pytest.mark.parametrize(("change", "is_valid"), VALUES.values(), ids=VALUES.keys())
+@pytest.mark.parametrize("shape", ["batch", "table"])
+def test_the_request_schema_says_it_of_every_row(documents, apps, change, is_valid, shape):
+    row = {**ADELIE, **change}
+    table = {"instances": [list(ADELIE.values()), list(row.values())], "features": list(ADELIE)}
+    body = {"batch": {"instances": [ADELIE, row]}, "table": table}[shape]
     assert is_valid == (_request_errors(documents["penguins"], body) == [])
     assert is_valid == (request(apps["penguins"], "POST", "/predict", body).status == 200)
 

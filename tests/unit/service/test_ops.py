@@ -19,7 +19,7 @@ def test_the_model_card_is_the_manifest_without_the_golden_rows(penguins_app, pe
     assert {"count": len(penguins.manifest.golden.rows), "leaf_share": penguins.manifest.golden.leaf_share} == found[
         "golden"
     ]
-    assert (penguins.digest, "onnx", False, "available") == tuple(
+    assert (penguins.digest, "tables", False, "available") == tuple(
         found[name] for name in ("digest", "engine", "fallback", "contributions")
     )
     assert list(penguins.manifest.feature_names) == [feature["name"] for feature in found["features"]]

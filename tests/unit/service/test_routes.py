@@ -28,7 +28,7 @@ def test_every_header_reaches_the_answerer(answerer):
     app = create_app(Settings(), answerer)
     for name, value, status in (
         ("CONTENT_TYPE", "text/plain", 415),
-        ("HTTP_CONTENT_ENCODING", "gzip", 415),
+        ("HTTP_CONTENT_ENCODING", "br", 415),
         ("HTTP_ACCEPT", "text/html", 406),
         ("QUERY_STRING", "x=1", 400),
     ):

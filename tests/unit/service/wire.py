@@ -13,6 +13,7 @@ from typing import Any
 
 from gunicorn.config import Config
 
+from service.admission import Admission
 from service.connection import Connection
 from service.deadlines import Deadlines
 from service.server import Bridge
@@ -97,7 +98,10 @@ class Spy:
 
     def __init__(self, bridge: Bridge) -> None:
         """Stand before a bridge."""
-        self._bridge, self.short_door, self.answerer = bridge, bridge.short_door, bridge._answerer
+        # a queue belongs to one event loop
+        bridge.admission = Admission(0.25, 512)
+        self._bridge, self.short_door, self.answerer = bridge, bridge.short_door, bridge.answerer
+        self.admission = bridge.admission
         self.paths: list[str] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -1,0 +1,65 @@
+"""The promises about input, A1 to A10, in their full form, each with its number.
+
+    python -m tests.soak.input [--only A1 A5 …] [--seconds 300]
+
+prints a line for each and exits with 1 if one is missed. `tests/integration` and `tests/unit` have the short forms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from tests.soak import fuzz, input_bodies, input_limits
+from tests.soak.input_stock import Bench, Result, scratch, trained
+
+PROMISES: dict[str, Callable[[Bench], Result]] = {
+    "A1": input_bodies.a1,
+    "A2": input_limits.a2,
+    "A3": input_limits.a3,
+    "A4": input_limits.a4,
+    "A5": input_limits.a5,
+    "A6": input_limits.a6,
+    "A7": input_bodies.a7,
+    "A8": input_bodies.a8,
+    "A9": input_bodies.a9,
+    "A10": lambda bench: fuzz.a10(bench.models, bench.root / "fuzz", bench.seconds),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.input", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="A1", choices=PROMISES, help="promises to try (default: all)")
+    parser.add_argument("--seconds", type=int, default=300, help="how long to fuzz (default: 300)")
+    given = parser.parse_args(arguments)
+    logging.getLogger("service").addHandler(logging.NullHandler())
+    results = []
+    with scratch() as root:
+        bench = Bench(root, trained(root), given.seconds)
+        try:
+            for name in given.only or PROMISES:
+                start = time.monotonic()
+                result = PROMISES[name](bench)
+                results.append((result, time.monotonic() - start))
+                print(*(f"#   {line}" for line in result.lines), sep="\n")
+                _show(*results[-1])
+        finally:
+            bench.stop()
+    print(f"\n{'':<5}{'asked':<62}{'measured':<70}{'seconds':>8}")
+    for one in results:
+        _show(*one)
+    return 0 if all(result.kept for result, _ in results) else 1
+
+
+def _show(result: Result, seconds: float) -> None:
+    """Print one line of the table."""
+    word = "" if result.kept else "  MISSED"
+    print(f"{result.promise:<5}{result.asked:<62}{result.found:<70}{seconds:>8.1f}{word}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
