@@ -117,10 +117,15 @@ class Answerer:
         options = parse_options(call.query) if call.query else DEFAULTS
         instances = self._decode(call, options)
         decoded = time.perf_counter()
-        answers = self._predictor.answers(instances.matrix)
-        contributions = self._explain(instances, answers) if options.explain else None
-        predicted = time.perf_counter()
-        body = self._renderer.render(instances, answers, contributions, options.explain)
+        if self._renderer.is_plain_batch(instances, options):
+            prediction = self._predictor.predict(instances.matrix)
+            predicted = time.perf_counter()
+            body = self._renderer.render_batch(prediction)
+        else:
+            answers = self._predictor.answers(instances.matrix)
+            contributions = self._explain(instances, answers) if options.explain else None
+            predicted = time.perf_counter()
+            body = self._renderer.render(instances, answers, contributions, options.explain)
         end = time.perf_counter()
         timing = (
             f"decode;dur={(decoded - start) * 1e3:.3f}, predict;dur={(predicted - decoded) * 1e3:.3f}, "

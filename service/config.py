@@ -186,7 +186,7 @@ class Settings:
     )
     write_seconds: int = _setting(
         "ROOKERY_WRITE_SECONDS",
-        8,
+        7,
         _integer(1, 300),
         "span in which a client must read its answer at `ROOKERY_MIN_BYTES_PER_SECOND`, in seconds",
     )

@@ -22,7 +22,7 @@ class Deadlines:
     head_seconds: float = 5
     body_seconds: float = 8
     idle_seconds: float = 5
-    write_seconds: float = 8
+    write_seconds: float = 7
     min_rate: int = 1024
 
     @classmethod

@@ -24,8 +24,8 @@ worker_class = "service.worker.Worker"
 asgi_loop = "auto"
 asgi_lifespan = "on"
 
-# Cloud Run kills ten seconds after SIGTERM
-graceful_timeout = 8
+# Cloud Run kills ten seconds after SIGTERM; a busy machine takes its time to end a process
+graceful_timeout = 7
 # without a sign of life from the loop for so long a worker is replaced
 timeout = max(30, _settings.predict_seconds + 20)
 # the worker closes idle connections itself, see service/deadlines.py

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Any
 
+import numpy as np
 import orjson
 
 from model.explain import Contributions
 from model.manifest import Manifest
-from model.predictor import Answer
+from model.predictor import Answer, Prediction
 from service.errors import document
-from service.instances import Instances
+from service.instances import Instances, Options
 
 # of answers that differ in more than their numbers; a handful in practice
 MOST_TEMPLATES = 4_096
+
+
+# a prediction set of so many classes is a number of 64 bits
+MOST_CLASSES = 40
 
 
 class Renderer:
@@ -29,6 +34,11 @@ class Renderer:
         model = {"name": manifest.name, "version": manifest.version, "digest": digest, "fallback": is_fallback}
         self._model = orjson.dumps(model)
 
+    def is_plain_batch(self, instances: Instances, options: Options) -> bool:
+        """Whether `render_batch` will do: nothing failed, was converted or is to be explained."""
+        is_special = instances.is_single or options.explain or instances.failures or instances.conversions
+        return not is_special and len(self._classes) <= MOST_CLASSES
+
     def render(
         self, instances: Instances, answers: Sequence[Answer], contributions: Contributions | None, explain: bool
     ) -> bytes:
@@ -40,8 +50,8 @@ class Renderer:
             contributions: of the good rows; None where there is no way to compute them.
             explain: whether contributions were asked for.
         """
-        if not (explain or instances.failures or instances.conversions):
-            return self._render_plain(instances, answers)
+        if instances.is_single and not (explain or instances.conversions):
+            return self._render_one(answers[0])
         members = [self._members(answer) for answer in answers]
         if explain:
             self._add_contributions(members, contributions)
@@ -50,18 +60,26 @@ class Renderer:
             return orjson.dumps({**rows[0], "model": orjson.Fragment(self._model)})
         return orjson.dumps({"predictions": rows, "model": orjson.Fragment(self._model)})
 
-    def _render_plain(self, instances: Instances, answers: Sequence[Answer]) -> bytes:
-        """Return the same bytes as the general way, from parts that do not change; a third of the time for a batch."""
-        numbers = [number for answer in answers for number in (*answer.probabilities, answer.novelty)]
-        texts = orjson.dumps(numbers)[1:-1].split(b",")
-        width = len(self._classes) + 1
-        rows = [
-            self._template(answer) % tuple(texts[start : start + width])
-            for start, answer in zip(range(0, len(texts), width), answers, strict=False)
-        ]
-        if instances.is_single:
-            return b'%b,"model":%b}' % (rows[0][:-1], self._model)
-        return b'{"predictions":[%b],"model":%b}' % (b",".join(rows), self._model)
+    def _render_one(self, answer: Answer) -> bytes:
+        """Return the same bytes as the general way, from parts that do not change."""
+        texts = orjson.dumps([*answer.probabilities, answer.novelty])[1:-1].split(b",")
+        return b'%b,"model":%b}' % ((self._template(answer) % tuple(texts))[:-1], self._model)
+
+    def render_batch(self, prediction: Prediction) -> bytes:
+        """Return the body of a 200 to a batch of which nothing but answers is to be said.
+
+        The same bytes as `render`, without an object a row: one text with a place for every number of the batch.
+        """
+        count, width = prediction.sets.shape
+        weights = 2 ** np.arange(width, dtype=np.int64)
+        kinds = (prediction.sets @ weights * width + prediction.classes) * 2 + prediction.is_novel
+        _, first, of_row = np.unique(kinds, return_index=True, return_inverse=True)
+        columns = prediction.classes, prediction.probabilities, prediction.sets, prediction.novelty, prediction.is_novel
+        templates = [self._template(Answer(*(column[row].tolist() for column in columns))) for row in first]
+        numbers = np.column_stack([prediction.probabilities, prediction.novelty]).ravel().tolist()
+        text = b",".join([templates[kind] for kind in of_row.tolist()])
+        rows = text % tuple(orjson.dumps(numbers)[1:-1].split(b",")) if count else b""
+        return b'{"predictions":[%b],"model":%b}' % (rows, self._model)
 
     def _template(self, answer: Answer) -> bytes:
         """Return an answer's object with places for its numbers; there are few kinds of them."""

@@ -675,7 +675,7 @@ def test_who_says_nothing_is_let_go_without_a_word(talk):
 
 
 @pytest.mark.parametrize(
-    ("read_bytes", "end_seconds"), [(0, 8), (1000, 8), (1100, None)], ids=["nothing", "slowly", "ok"]
+    ("read_bytes", "end_seconds"), [(0, 7), (1000, 7), (1100, None)], ids=["nothing", "slowly", "ok"]
 )
 def test_an_answer_must_be_read(talk, read_bytes, end_seconds):
     async def conversation(line: Line) -> int | None:

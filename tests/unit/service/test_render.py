@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
 from model.explain import Contributions
-from model.predictor import Prediction
+from model.predictor import Answer, Prediction
 from model.verify import VerifiedBundle
 from service.errors import ImplausibleValue, Problem
 from service.instances import Conversion, Instances
@@ -106,3 +107,25 @@ def test_a_single_instance_says_what_was_converted(renderer):
     body = json.loads(renderer.render(instances, ANSWERS[:1], None, explain=False))
     assert body["converted"] == [{"feature": "body_mass_g", "unit": "kg", "given": 3.75, "value": 3750.0}]
     assert body["model"] == MODEL
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 300])
+@pytest.mark.parametrize("name", ["penguins", "iris", "plots"])
+def test_a_plain_batch_is_rendered_as_row_by_row(answerers, name, count):
+    predictor = answerers[name].require_model().predictor
+    renderer = Renderer(predictor.manifest, "sha256:ab", is_fallback=False)
+    matrix = np.resize(predictor.golden_matrix(), (count, len(predictor.manifest.features)))
+    instances = Instances(matrix, is_single=False)
+    prediction = predictor.predict(matrix)
+    assert renderer.render_batch(prediction) == renderer.render(instances, prediction.answers(), None, explain=False)
+
+
+def test_a_per_cent_sign_and_a_quote_in_a_class_name_are_no_place_for_a_number(answerers):
+    manifest = msgspec.structs.replace(
+        answerers["penguins"].require_model().predictor.manifest, classes=('a%b":0,"', "%%", "ä")
+    )
+    renderer = Renderer(manifest, "sha256:ab", is_fallback=False)
+    answer = Answer(1, [0.25, 0.5, 0.25], [True, True, False], 0.125, True)
+    whole = json.loads(renderer.render(Instances(_rows(1), is_single=True), [answer], None, explain=False))
+    assert (whole["label"], whole["prediction_set"]) == ("%%", ['a%b":0,"', "%%"])
+    assert whole["probabilities"] == {'a%b":0,"': 0.25, "%%": 0.5, "ä": 0.25}
