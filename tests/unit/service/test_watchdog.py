@@ -116,6 +116,14 @@ def test_time_in_which_the_thread_was_not_let_run_does_not_count(dog):
     assert dog.ends >= 1
 
 
+def test_sharing_a_processor_is_no_excuse(dog):
+    dog.under_way.begin("beside-others")
+    for _ in range(11):
+        dog.waited += 0.49
+        dog.pass_time(1)
+    assert dog.ends >= 1
+
+
 def test_memory_that_is_nearly_full_is_told_once_and_again_after_it_was_not(caplog, tmp_path):
     caplog.set_level(logging.INFO, "service.watchdog")
     dog = Dog(ControlGroup(tmp_path, VERSION_2, tmp_path, 1000)).dog
