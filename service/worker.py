@@ -35,6 +35,9 @@ UNSENT_BYTES = 16 << 10
 MARGIN_SECONDS = 1.0
 TURN_SECONDS = 0.05
 
+# the connections are looked at once a second, unless the process did not run
+STOPPED_SECONDS = 2.5
+
 
 class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     """Serves `service.connection.Connection`s and closes those that take too long."""
@@ -49,6 +52,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self._told_at: float | None = None
         self._ended: Counter[str] = Counter()
         self._is_evicting = False
+        self._swept_at = time.monotonic()
 
     def load_wsgi(self) -> None:
         """Load the application, and with it the connections that know its answers."""
@@ -99,7 +103,13 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self.sweep(time.monotonic())
 
     def sweep(self, now: float) -> None:
-        """Close the connections that have taken too long; one line in the log tells how many, and why."""
+        """Close the connections that have taken too long; one line in the log tells how many, and why.
+
+        A process that was stopped for a while first reads what has come meanwhile: its clients were not slow.
+        """
+        was_stopped, self._swept_at = now - self._swept_at > STOPPED_SECONDS, now
+        if was_stopped:
+            return
         for connection in list(self.connections):
             reason = connection.judge(now)
             if reason not in (None, "idle"):
