@@ -38,6 +38,7 @@ class Outcome:
     Attributes:
         seconds: from the first due time to the last answer.
         latencies: of each answer, in seconds, in order of the answers, whatever the status.
+        codes: the status of each answer, in the order of `latencies`.
         statuses: answers by status.
         connection_errors: requests lost with their connection, and failed attempts to connect.
         unanswered: requests that were due and had no answer when the time to drain was over.
@@ -46,6 +47,7 @@ class Outcome:
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     connection_errors: int = 0
     unanswered: int = 0
@@ -61,6 +63,10 @@ class Outcome:
         """Requests without a 2xx."""
         refused = sum(count for status, count in self.statuses.items() if not 200 <= status < 300)
         return refused + self.connection_errors + self.unanswered
+
+    def latencies_of(self, status: int) -> list[float]:
+        """Return the latencies of the answers with one status."""
+        return [seconds for code, seconds in zip(self.codes, self.latencies, strict=True) if code == status]
 
     def summary(self) -> dict[str, object]:
         """Return everything but the raw samples."""
@@ -188,6 +194,7 @@ class Generator:
         now = time.perf_counter()
         status, closes = found
         self._outcome.latencies.append(now - connection.due)
+        self._outcome.codes.append(status)
         self._outcome.statuses[status] += 1
         if closes:
             self._reopen(connection)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.errors import Overloaded, Problem
 
@@ -14,6 +14,10 @@ from service.errors import Overloaded, Problem
 SLICE_SECONDS = 0.005
 # how fast the estimates follow: about the last ten requests
 WEIGHT = 0.1
+# the estimate must leave this part of the budget over, or requests that were let in would expire too often
+RESERVE = 0.2
+# what a call costs whatever its size, counted as bytes of a large body
+CALL_BYTES = 4 << 10
 RETRY_SECONDS = "1"
 
 
@@ -31,7 +35,7 @@ class Admission:
     A request is answered at once while nobody waits and the loop's current turn is short. Else it waits, in order,
     unless those before it will take longer than the budget: then it is refused at once, which costs the caller
     nothing but the call. Between slices of work the loop reads what has arrived, so the queue is here and not in
-    sockets nobody has looked at.
+    sockets nobody has looked at; what lay there during a slice counts as having waited for it.
 
     Attributes:
         budget_seconds: the longest a request may wait.
@@ -59,7 +63,10 @@ class Admission:
         self._clock = clock
         self._queue: deque[tuple[Waiting, float]] = deque()
         self._seconds_each = 0.0
+        # of the loop's current turn, None while there is nothing to do
         self._turn_began: float | None = None
+        # the last two times that the loop looked at its sockets
+        self._looked = self._looked_before = 0.0
         self._call_soon = call_soon
 
     @property
@@ -76,25 +83,31 @@ class Admission:
         """Whether a request may be answered on the spot."""
         now = self._clock()
         if self._turn_began is None:
-            self._turn_began = now
-            self._next_turn()
-            return not self._queue
+            self._begin(now)
+            return True
         return not self._queue and now - self._turn_began < SLICE_SECONDS
 
     def enter(self, request: Waiting) -> bool:
         """Let a request wait for its turn; False if the queue is too long for it."""
-        if len(self._queue) >= self.most_waiting or self.wait_seconds > self.budget_seconds:
+        if self._turn_began is None:
+            self._begin(self._clock())
+        if len(self._queue) >= self.most_waiting or self.wait_seconds > self.budget_seconds * (1 - RESERVE):
             self.refused += 1
             return False
-        self._queue.append((request, self._clock()))
-        if self._turn_began is None:
-            self._turn_began = self._clock()
-            self._next_turn()
+        # it became readable after the loop had looked the last time but one
+        self._queue.append((request, self._looked_before))
         return True
 
-    def took(self, seconds: float) -> None:
-        """Note how long one request occupied the loop."""
-        self._seconds_each += WEIGHT * (seconds - self._seconds_each)
+    def took(self, seconds: float, count: int = 1) -> None:
+        """Note how long some requests occupied the loop, on an average."""
+        if not self._seconds_each:
+            self._seconds_each = seconds
+        self._seconds_each += min(1.0, WEIGHT * count) * (seconds - self._seconds_each)
+
+    def _begin(self, now: float) -> None:
+        """Begin a turn of a loop that had nothing to do."""
+        self._turn_began = self._looked = self._looked_before = now
+        self._next_turn()
 
     def _next_turn(self) -> None:
         """Ask to be called once the loop has read what has arrived meanwhile."""
@@ -103,52 +116,82 @@ class Admission:
 
     def _turn(self) -> None:
         """Answer for one slice of time."""
-        self._turn_began = now = self._clock()
+        if not self._queue:
+            self._turn_began = None
+            return
+        self._turn_began = began = now = self._clock()
+        answered = 0
         while self._queue:
             request, arrived = self._queue.popleft()
             has_expired = now - arrived > self.budget_seconds
             self.refused += has_expired
+            answered += not has_expired
             request.take_turn(has_expired)
-            before, now = now, self._clock()
-            if not has_expired:
-                self.took(now - before)
-            if now - self._turn_began > SLICE_SECONDS:
+            now = self._clock()
+            if now - began + self._seconds_each > SLICE_SECONDS:
                 break
-        if self._queue:
-            self._next_turn()
-        else:
-            self._turn_began = None
+        if answered:
+            # reading and refusing others is part of what each one takes
+            self.took((now - self._looked) / answered, answered)
+        self._looked_before, self._looked = self._looked, now
+        # also with nobody left: who was not read during this slice comes in the next turn, and has waited for it
+        self._next_turn()
+
+
+class Place(NamedTuple):
+    """A place in the lane.
+
+    Attributes:
+        since: when it was taken.
+        kind: calls of one kind take about the same time for each byte.
+        size_bytes: of the body, and what a call costs whatever its size.
+        seconds: how long it was thought to take.
+    """
+
+    since: float
+    kind: str
+    size_bytes: int
+    seconds: float
 
 
 class Lane:
-    """The queue before the one thread for large bodies: bounded by the time it would take.
+    """The queue before the one thread for large bodies: bounded by the time it would take, and by number.
 
     Not thread-safe: `enter` and `leave` are called from the loop, around the work in the thread.
     """
 
-    def __init__(self, budget_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, budget_seconds: float, most_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin empty."""
-        self._budget_seconds, self._clock = budget_seconds, clock
-        self._seconds_per_byte = 0.0
-        self._bytes_waiting = 0
+        self._budget_seconds, self._most_waiting, self._clock = budget_seconds, most_waiting, clock
+        self._seconds_per_byte: dict[str, float] = {}
+        self._wait_seconds = 0.0
         self.waiting = 0
         self.refused = 0
 
-    def enter(self, size_bytes: int) -> float | None:
-        """Take a place; returns when it was taken, None if those before would take longer than the budget."""
-        if self.waiting and self._bytes_waiting * self._seconds_per_byte > self._budget_seconds:
+    def enter(self, kind: str, body_bytes: int) -> Place | None:
+        """Take a place; None if those before would take longer than the budget, or are too many."""
+        if self.waiting and (self._wait_seconds > self._budget_seconds or self.waiting >= self._most_waiting):
             self.refused += 1
             return None
+        size_bytes = body_bytes + CALL_BYTES
+        place = Place(self._clock(), kind, size_bytes, size_bytes * self._seconds_per_byte.get(kind, 0.0))
         self.waiting += 1
-        self._bytes_waiting += size_bytes
-        return self._clock()
+        self._wait_seconds += place.seconds
+        return place
 
-    def leave(self, size_bytes: int, work_seconds: float | None) -> None:
-        """Give the place back; `work_seconds` tells how long the work itself took, None if it was not done."""
+    def has_expired(self, place: Place) -> bool:
+        """Whether who holds a place has waited for too long; may be asked from the thread."""
+        return self._clock() - place.since > self._budget_seconds
+
+    def leave(self, place: Place, work_seconds: float | None) -> None:
+        """Give a place back; `work_seconds` tells how long the work itself took, None if it was not done."""
         self.waiting -= 1
-        self._bytes_waiting -= size_bytes
-        if work_seconds is not None and size_bytes:
-            self._seconds_per_byte += WEIGHT * (work_seconds / size_bytes - self._seconds_per_byte)
+        # nothing is left over of the sums of floats
+        self._wait_seconds = self._wait_seconds - place.seconds if self.waiting else 0.0
+        if work_seconds is not None:
+            found = work_seconds / place.size_bytes
+            known = self._seconds_per_byte.get(place.kind, found)
+            self._seconds_per_byte[place.kind] = known + WEIGHT * (found - known)
 
 
 def overloaded() -> Overloaded:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, cast
 
+from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
-from service.answer import Answerer, Call
+from service.answer import Answerer, Call, request_id_for
 from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
@@ -16,7 +18,8 @@ from service.server import LOOP_BODY_BYTES
 READ = frozenset((b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for"))
 # what asks for more than a plain answer
 SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"))
-
+# stands for the request id in a prepared answer; well-formed, and in nothing else
+MARK = "0-request-id-0"
 
 Head = dict[bytes, bytes]
 
@@ -70,8 +73,8 @@ class Connection(TimedProtocol):
                 goes_on = self._answer(has_expired=False)
                 self._admission.took(time.monotonic() - begin)
             elif self._admission.enter(self):
+                # what comes meanwhile is kept, up to a bound, and read after the answer
                 self._is_waiting = True
-                self._pause_reading()
             else:
                 goes_on = self._answer(has_expired=True)
         return goes_on
@@ -145,12 +148,46 @@ class Connection(TimedProtocol):
         parser.reset()
         self._stage = HEAD
         self.worker.nr += 1
-        call = _to_call(head, body, self._peer)
-        self._safe_write(to_bytes(answerer.refuse(overloaded(), call) if has_expired else answerer.answer(call)))
+        if has_expired:
+            self._safe_write(_refusal(answerer).to_bytes(head.get(b"x-request-id", b"").decode("latin-1")))
+        else:
+            self._safe_write(to_bytes(answerer.answer(_to_call(head, body, self._peer))))
         if is_cut:
             self._close_transport()
             return False
         return not following or self._parse(following)
+
+
+class Refusal:
+    """The bytes of the short door's 503, ready but for request id and date: they must cost little when all is slow."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        """Cut what the answerer would say around the request id."""
+        reply = answerer.refuse(overloaded(), Call(b"", request_id=MARK))
+        head, _, body = to_bytes(reply).partition(b"\r\n\r\n")
+        self._body, self._body_end = body.split(MARK.encode())
+        # length and date, which differ, stand last
+        lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"content-length:", b"date:"))]
+        self._head, self._head_end = (b"\r\n".join(lines) + b"\r\ncontent-length: ").split(MARK.encode())
+        self._rest_bytes = len(self._body) + len(self._body_end)
+
+    def to_bytes(self, given_id: str) -> bytes:
+        """Return the whole answer to one call."""
+        request_id = request_id_for(given_id).encode()
+        length = b"%d\r\n" % (self._rest_bytes + len(request_id))
+        date = protocol._get_cached_date_header()
+        return b"".join(
+            (
+                self._head, request_id, self._head_end, length, date, b"\r\n",
+                self._body, request_id, self._body_end,
+            )
+        )  # fmt: skip
+
+
+@functools.cache
+def _refusal(answerer: Answerer) -> Refusal:
+    """Return the refusal of an answerer; a process has one."""
+    return Refusal(answerer)
 
 
 def _plain_head(parser: Any) -> Head | None:

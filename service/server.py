@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import sys
 import time
@@ -34,14 +35,19 @@ LENGTH_DIGITS = 18
 class Turn:
     """A request that waits in the bridge."""
 
-    def __init__(self, has_expired: asyncio.Future[bool]) -> None:
-        """Wait until the future is set."""
-        self.has_expired = has_expired
+    def __init__(self, work: Callable[[], Answer], answer: asyncio.Future[Answer | None]) -> None:
+        """Do the work when it is its turn, within the slice of time that turns have, and leave the answer."""
+        self._work, self._answer = work, answer
 
     def take_turn(self, has_expired: bool) -> None:
         """See `service.admission.Waiting`."""
-        if not self.has_expired.done():
-            self.has_expired.set_result(has_expired)
+        if self._answer.done():
+            # the client has left
+            return
+        try:
+            self._answer.set_result(None if has_expired else self._work())
+        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+            self._answer.set_exception(error)
 
 
 class Bridge:
@@ -74,7 +80,7 @@ class Bridge:
         self._listening = listening
         self.short_door = answerer if has_short_door else None
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
-        self.lane = Lane(self.admission.budget_seconds)
+        self.lane = Lane(self.admission.budget_seconds, self.admission.most_waiting)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -94,9 +100,13 @@ class Bridge:
         if environ["REQUEST_METHOD"] != "POST":
             # probes and pages wait for nobody
             answer: Answer | None = call_wsgi(self._wsgi, environ)
-        elif len(body) > LOOP_BODY_BYTES or b"explain" in scope["query_string"] or "HTTP_CONTENT_ENCODING" in environ:
+        elif b"explain" in scope["query_string"]:
+            answer = await self._answer_beside(environ, "explanation", len(body))
+        elif len(body) > LOOP_BODY_BYTES:
+            answer = await self._answer_beside(environ, "batch", len(body))
+        elif "HTTP_CONTENT_ENCODING" in environ:
             # a small body may be a large one once it is unpacked
-            answer = await self._answer_beside(environ, len(body))
+            answer = await self._answer_beside(environ, "packed", len(body))
         else:
             answer = await self._answer_in_turn(environ)
         if answer is None:
@@ -108,34 +118,42 @@ class Bridge:
 
     async def _answer_in_turn(self, environ: dict[str, Any]) -> Answer | None:
         """Answer in the event loop once it is this request's turn; None if that would take too long."""
-        if not self.admission.is_free():
-            turn = Turn(asyncio.get_running_loop().create_future())
-            if not self.admission.enter(turn) or await turn.has_expired:
-                return None
-        begin = time.monotonic()
-        answer = call_wsgi(self._wsgi, environ)
-        self.admission.took(time.monotonic() - begin)
-        return answer
+        if self.admission.is_free():
+            begin = time.monotonic()
+            answer = call_wsgi(self._wsgi, environ)
+            self.admission.took(time.monotonic() - begin)
+            return answer
+        later: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        if not self.admission.enter(Turn(lambda: call_wsgi(self._wsgi, environ), later)):
+            return None
+        return await later
 
-    async def _answer_beside(self, environ: dict[str, Any], size_bytes: int) -> Answer | None:
+    async def _answer_beside(self, environ: dict[str, Any], kind: str, size_bytes: int) -> Answer | None:
         """Answer in the worker thread; None if it has too much to do already."""
-        since = self.lane.enter(size_bytes)
-        if since is None:
+        place = self.lane.enter(kind, size_bytes)
+        if place is None:
             return None
         seconds: list[float] = []
 
         def work() -> Answer | None:
-            begin = time.monotonic()
-            if begin - since > self.admission.budget_seconds:
+            if self.lane.has_expired(place):
                 return None
+            begin = time.monotonic()
             answer = call_wsgi(self._wsgi, environ)
             seconds.append(time.monotonic() - begin)
             return answer
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            self.lane.leave(size_bytes, seconds[0] if seconds else None)
+        loop = asyncio.get_running_loop()
+        under_way = self._thread.submit(work)
+
+        def leave(_: object) -> None:
+            # the loop may be closed; nobody counts any more then
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.lane.leave, place, seconds[0] if seconds else None)
+
+        # a client that leaves does not end the work, so the place is held until that is done
+        under_way.add_done_callback(leave)
+        return await asyncio.wrap_future(under_way)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
