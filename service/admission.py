@@ -146,12 +146,14 @@ class Place(NamedTuple):
         kind: calls of one kind take about the same time for each byte.
         size_bytes: of the body, and what a call costs whatever its size.
         seconds: how long it was thought to take.
+        is_first: whether nobody was there before: nobody else's work makes it wait.
     """
 
     since: float
     kind: str
     size_bytes: int
     seconds: float
+    is_first: bool
 
 
 class Lane:
@@ -174,14 +176,15 @@ class Lane:
             self.refused += 1
             return None
         size_bytes = body_bytes + CALL_BYTES
-        place = Place(self._clock(), kind, size_bytes, size_bytes * self._seconds_per_byte.get(kind, 0.0))
+        seconds = size_bytes * self._seconds_per_byte.get(kind, 0.0)
+        place = Place(self._clock(), kind, size_bytes, seconds, is_first=not self.waiting)
         self.waiting += 1
         self._wait_seconds += place.seconds
         return place
 
     def has_expired(self, place: Place) -> bool:
         """Whether who holds a place has waited for too long; may be asked from the thread."""
-        return self._clock() - place.since > self._budget_seconds
+        return not place.is_first and self._clock() - place.since > self._budget_seconds
 
     def leave(self, place: Place, work_seconds: float | None) -> None:
         """Give a place back; `work_seconds` tells how long the work itself took, None if it was not done."""

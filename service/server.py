@@ -28,6 +28,9 @@ Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 # larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
 LOOP_BODY_BYTES = 24 << 10
 
+# batches and explanations take longer than single rows, and may wait for longer: this often the budget
+LANE_BUDGETS = 4
+
 # a declared length with more digits is over every limit, and slow or impossible to convert
 LENGTH_DIGITS = 18
 
@@ -80,7 +83,7 @@ class Bridge:
         self._listening = listening
         self.short_door = answerer if has_short_door else None
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
-        self.lane = Lane(self.admission.budget_seconds, self.admission.most_waiting)
+        self.lane = Lane(LANE_BUDGETS * self.admission.budget_seconds, self.admission.most_waiting)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

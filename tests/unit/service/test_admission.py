@@ -274,11 +274,14 @@ def test_a_call_costs_something_whatever_its_size():
 
 def test_who_has_waited_in_the_lane_for_too_long_has_expired():
     one, loop = lane()
-    place = one.enter("batch", 1)
-    assert place is not None
-    assert not one.has_expired(place)
+    alone, second = one.enter("batch", 1), one.enter("batch", 1)
+    assert alone is not None
+    assert second is not None
+    assert not one.has_expired(second)
     loop.now += BUDGET + 0.001
-    assert one.has_expired(place)
+    assert one.has_expired(second)
+    # nobody else's work made this one wait
+    assert not one.has_expired(alone)
 
 
 def test_work_that_was_not_done_teaches_nothing():
