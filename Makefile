@@ -81,6 +81,13 @@ soak-input: $(STAMP) ## Send malformed, hostile, made up and random bodies to re
 soak-fuzz: $(STAMP) ## Fuzz decoding with coverage for 5 minutes (A10; ARGS="--seconds 60 --keep" renews tests/corpus)
 	$(BIN)/python -m tests.soak.fuzz $(ARGS)
 
+.PHONY: soak-drift
+soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice shifts (twenty minutes)
+	$(BIN)/python -m tests.soak.drift_power
+
+.PHONY: soak
+soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload ## Every promise in its long form (about an hour)
+
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt
