@@ -66,6 +66,10 @@ test: $(STAMP) ## Run all tests with branch coverage
 soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
 	$(BIN)/python -m tests.soak.integrity
 
+.PHONY: soak-overload
+soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)
+	$(BIN)/python -m tests.soak.overload $(ARGS)
+
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt
