@@ -35,6 +35,7 @@ from tests.soak.integrity_stock import Result
 ENGINE_SECONDS = 0.005
 SLOW = dataclasses.replace(ROOKERY, command=(*ROOKERY.command, *slow.ARGUMENTS))
 CONNECTIONS = 256
+REAL: dict[str, dict[str, str]] = {"short door": {}, "Flask alone": {"FAST_PATH": "false"}}
 LOADS, REAL_LOADS = (2, 5, 10), (1.25, 1.5, 2)
 BUDGET, MOST = Settings.wait_seconds, Settings.most_waiting
 PROBES = ("/health/live", "/health/ready")
@@ -124,18 +125,21 @@ def g1(stand: Stand) -> Result:
             worst = min(worst, share)
             kept &= share >= 0.9 and all(rest)
             lines.append(describe(factor, outcome, share))
-    with stand.server(SLOW_ENGINE_REFUSES="true") as running:
-        refusing = capacity(running, stand.payload(), 64, 20_000)
-    with stand.server() as running:
-        most = capacity(running, stand.payload(), 64, 20_000)
-        ratio = most / refusing
-        lines.append(f"real engine: capacity {most:.0f}/s, a refusal costs {ratio:.2f} of an answer")
-        for factor in REAL_LOADS:
-            bound = max(0.0, (1 - factor * ratio) / (1 - ratio))
-            outcome, rest = overload(running, stand, factor, most, stand.seconds / 3)
-            share = outcome.statuses[200] / outcome.seconds / most
-            kept &= share >= 0.9 * bound and all(rest)
-            lines.append(f"{describe(factor, outcome, share)}; the bound is {bound:.0%}")
+    for name, settings in REAL.items():
+        with stand.server(**settings, SLOW_ENGINE_REFUSES="true") as running:
+            refusing = capacity(running, stand.payload(), 64, 8_000)
+        with stand.server(**settings) as running:
+            most = capacity(running, stand.payload(), 64, 8_000)
+            ratio = most / refusing
+            lines.append(f"{name}: capacity {most:.0f}/s, a refusal costs {ratio:.2f} of an answer")
+            for factor in REAL_LOADS:
+                outcome, rest = overload(running, stand, factor, most, stand.seconds / 6)
+                share = outcome.statuses[200] / outcome.seconds / most
+                # what came, where the client is slower than it should be
+                came = outcome.rate / most
+                bound = min(1.0, came, max(0.0, (1 - came * ratio) / (1 - ratio)))
+                kept &= share >= 0.9 * bound and all(rest)
+                lines.append(f"{describe(factor, outcome, share)}; {came:.2f} x came, the bound is {bound:.0%}")
     return Result(
         "G1", ">= 90 % of capacity, refused p99 < 10 ms", f"at least {worst:.0%} with the test engine", kept, lines
     )
