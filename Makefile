@@ -87,6 +87,9 @@ soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice s
 
 .PHONY: soak
 soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload ## Every promise in its long form (about an hour)
+.PHONY: soak-overload
+soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)
+	$(BIN)/python -m tests.soak.overload $(ARGS)
 
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

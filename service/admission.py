@@ -14,8 +14,12 @@ from service.errors import Overloaded, Problem
 SLICE_SECONDS = 0.005
 # how fast the estimates follow: about the last ten requests
 WEIGHT = 0.1
+# a stall, or the import at the first explanation, is forgotten sooner than that
+WEIGHT_DOWN = 0.5
+# the loop goes round so often between two slices: a probe takes several rounds, and need not wait for as many slices
+ROUNDS = 4
 # the estimate must leave this part of the budget over, or requests that were let in would expire too often
-RESERVE = 0.2
+RESERVE = 0.4
 # what a call costs whatever its size, counted as bytes of a large body
 CALL_BYTES = 4 << 10
 RETRY_SECONDS = "1"
@@ -67,6 +71,7 @@ class Admission:
         self._turn_began: float | None = None
         # the last two times that the loop looked at its sockets
         self._looked = self._looked_before = 0.0
+        self._rounds_left = 0
         self._call_soon = call_soon
 
     @property
@@ -116,6 +121,10 @@ class Admission:
 
     def _turn(self) -> None:
         """Answer for one slice of time."""
+        self._rounds_left -= 1
+        if self._rounds_left > 0:
+            self._next_turn()
+            return
         if not self._queue:
             self._turn_began = None
             return
@@ -135,6 +144,7 @@ class Admission:
             self.took((now - self._looked) / answered, answered)
         self._looked_before, self._looked = self._looked, now
         # also with nobody left: who was not read during this slice comes in the next turn, and has waited for it
+        self._rounds_left = ROUNDS
         self._next_turn()
 
 
@@ -194,7 +204,8 @@ class Lane:
         if work_seconds is not None:
             found = work_seconds / place.size_bytes
             known = self._seconds_per_byte.get(place.kind, found)
-            self._seconds_per_byte[place.kind] = known + WEIGHT * (found - known)
+            weight = WEIGHT_DOWN if found < known else WEIGHT
+            self._seconds_per_byte[place.kind] = known + weight * (found - known)
 
 
 def overloaded() -> Overloaded:

@@ -34,6 +34,9 @@ LANE_BUDGETS = 4
 # a declared length with more digits is over every limit, and slow or impossible to convert
 LENGTH_DIGITS = 18
 
+# the loop waits so long for the worker thread to let it go on; Python's own 5 ms is as long as a whole slice of work
+SWITCH_SECONDS = 0.0005
+
 
 class Turn:
     """A request that waits in the bridge."""
@@ -160,6 +163,7 @@ class Bridge:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})

@@ -1,7 +1,8 @@
 """The real application around an engine of a known speed, its queue watched: `tests.integration.slow:asgi()`.
 
-SLOW_ENGINE_SECONDS is what a call of the engine takes; SLOW_ENGINE_RECORD is the file that tells, after each engine
-call, what was seen of the queue. Nothing in `service/` knows of this module, and no setting turns it on.
+SLOW_ENGINE_SECONDS is what a call of the engine takes; SLOW_ENGINE_RECORD is the file that tells what was seen of the
+queue, each time that it got empty; with SLOW_ENGINE_REFUSES all predictions after the first few are refused.
+Nothing in `service/` knows of this module, and no setting turns it on.
 """
 
 from __future__ import annotations
@@ -74,6 +75,23 @@ class _Ticket:
         self._request.take_turn(has_expired)
 
 
+class Refusing(Admission):
+    """An admission that has no time for anyone but those who check that the server is in order."""
+
+    FIRST = 50
+
+    def __init__(self, budget_seconds: float, most_waiting: int) -> None:
+        super().__init__(budget_seconds, most_waiting)
+        self._asked = 0
+
+    def is_free(self) -> bool:
+        self._asked += 1
+        return self._asked <= self.FIRST
+
+    def enter(self, request: Waiting) -> bool:
+        return False
+
+
 def asgi() -> Bridge:
     """Return what Gunicorn calls."""
     bridge = app.asgi()
@@ -85,4 +103,6 @@ def asgi() -> Bridge:
     if record:
         former = bridge.admission
         bridge.admission = Watched(former.budget_seconds, former.most_waiting, Path(record))
+    if os.environ.get("SLOW_ENGINE_REFUSES"):
+        bridge.admission = Refusing(bridge.admission.budget_seconds, bridge.admission.most_waiting)
     return bridge

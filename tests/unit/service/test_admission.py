@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import CALL_BYTES, RESERVE, SLICE_SECONDS, Admission, Lane, overloaded
+from service.admission import CALL_BYTES, RESERVE, ROUNDS, SLICE_SECONDS, Admission, Lane, overloaded
 
 BUDGET = 0.25
 MOST = 20
@@ -185,6 +185,18 @@ def test_after_a_stall_it_is_soon_as_before(door):
     assert [door.ask(n, 0.0001) for n in range(100, 160)].count("refused") == 0
 
 
+def test_the_loop_goes_round_between_two_slices(door):
+    for number in range(10):
+        door.ask(number, SLICE_SECONDS)
+    door.loop.turn()
+    before = len(door.answered)
+    for _ in range(ROUNDS - 1):
+        door.loop.turn()
+    assert len(door.answered) == before
+    door.loop.turn()
+    assert len(door.answered) == before + 1
+
+
 def test_an_empty_queue_leaves_the_loop_alone(door):
     for number in range(5):
         door.ask(number, SLICE_SECONDS)
@@ -270,6 +282,14 @@ def test_a_call_costs_something_whatever_its_size():
     place = one.enter("explanation", 0)
     assert place is not None
     assert (place.size_bytes, place.seconds) == (CALL_BYTES, pytest.approx(0.1))
+
+
+def test_a_slow_first_call_is_soon_forgotten():
+    one, _ = lane()
+    work(one, "explanation", 100, 1.0)
+    for _ in range(6):
+        work(one, "explanation", 100, 0.01)
+    assert sum(one.enter("explanation", 100) is not None for _ in range(10)) >= 8
 
 
 def test_who_has_waited_in_the_lane_for_too_long_has_expired():
