@@ -69,6 +69,7 @@ soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading o
 .PHONY: soak-connections
 soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
 	$(BIN)/python -m tests.soak.connections
+
 .PHONY: soak-lifecycle
 soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
 	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
@@ -87,6 +88,7 @@ soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice s
 
 .PHONY: soak
 soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload ## Every promise in its long form (about an hour)
+
 .PHONY: soak-overload
 soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)
 	$(BIN)/python -m tests.soak.overload $(ARGS)
