@@ -19,7 +19,7 @@ CONFIDENCE_BINS = 20
 QUANTILE_COUNT = 401
 
 # up to here whitening column by column beats a product per row
-COLUMNWISE_FEATURES = 16
+COLUMNWISE_FEATURES = 48
 
 
 class Novelty:
@@ -144,7 +144,8 @@ def _unroll(whitening: FloatArray, means: FloatArray) -> Callable[..., float]:
     columns = range(len(whitening))
     lines = [f"def nearest_square({', '.join(f'x{i}' for i in columns)}):"]
     for j in columns:
-        terms = [f"x{i} * {whitening[i, j].item()!r}" for i in columns]
+        # the upper triangle is zeros, which add nothing to finite numbers
+        terms = [f"x{i} * {whitening[i, j].item()!r}" for i in columns if i <= j or whitening[i, j]]
         lines.append(f" z{j} = {' + '.join(terms)}")
     for k, mean in enumerate(means.tolist()):
         lines += [f" d{j} = z{j} - {mean[j]!r}" for j in columns]

@@ -43,7 +43,7 @@ def plain(found: Reference, row: np.ndarray) -> float:
     return nearest * np.sqrt(len(row) / there.sum())
 
 
-@pytest.mark.parametrize("columns", [1, 2, 5, COLUMNWISE_FEATURES, COLUMNWISE_FEATURES + 1, 40])
+@pytest.mark.parametrize("columns", [1, 2, 5, COLUMNWISE_FEATURES, COLUMNWISE_FEATURES + 1])
 @pytest.mark.parametrize("nulls", [0.0, 0.4], ids=["complete", "with nulls"])
 def test_distance_is_mahalanobis_to_the_nearest_class(columns, nulls):
     found, random = made(columns), np.random.default_rng(2)
@@ -56,7 +56,7 @@ def test_distance_is_mahalanobis_to_the_nearest_class(columns, nulls):
 
 
 def test_wide_path_agrees_with_the_narrow_path():
-    narrow, extra = made(12), 8
+    narrow, extra = made(12), COLUMNWISE_FEATURES
     assert 12 <= COLUMNWISE_FEATURES < 12 + extra
     # columns in which every class and every row is 0 add nothing to a distance
     covariance = np.eye(12 + extra)
@@ -74,7 +74,7 @@ def test_wide_path_agrees_with_the_narrow_path():
     np.testing.assert_allclose(expected, found, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("columns", [3, 30], ids=["narrow", "wide"])
+@pytest.mark.parametrize("columns", [3, 60], ids=["narrow", "wide"])
 def test_distance_never_depends_on_the_batch(columns):
     novelty, random = Novelty(made(columns)), np.random.default_rng(3)
     rows = random.normal(size=(200, columns)).astype(np.float32)
