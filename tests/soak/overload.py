@@ -1,8 +1,8 @@
 """The promises about too much to do, each with its number: an open loop that does not slow down with the server.
 
-    python -m tests.soak.overload [--only G1,G2,G3,G4,G5,knee] [--seconds 30]
+    python -m tests.soak.overload [--only G1,G1r,G2,G3,G4,G5,knee] [--seconds 30]
 
-prints a line for each and exits with 1 if one is missed; it takes about eight minutes.
+prints a line for each and exits with 1 if one is missed; it takes some minutes.
 The server has the first core and the load the last one; nothing else may run beside it.
 """
 
@@ -125,6 +125,14 @@ def g1(stand: Stand) -> Result:
             worst = min(worst, share)
             kept &= share >= 0.9 and all(rest)
             lines.append(describe(factor, outcome, share))
+    return Result(
+        "G1", ">= 90 % of capacity, refused p99 < 10 ms", f"at least {worst:.0%} with the test engine", kept, lines
+    )
+
+
+def g1_real(stand: Stand) -> Result:
+    """The same with real requests of one row, where a refusal is not free."""
+    lines, kept = [], True
     for name, settings in REAL.items():
         with stand.server(**settings, SLOW_ENGINE_REFUSES="true") as running:
             refusing = capacity(running, stand.payload(), 64, 8_000)
@@ -140,9 +148,7 @@ def g1(stand: Stand) -> Result:
                 bound = min(1.0, came, max(0.0, (1 - came * ratio) / (1 - ratio)))
                 kept &= share >= 0.9 * bound and all(rest)
                 lines.append(f"{describe(factor, outcome, share)}; {came:.2f} x came, the bound is {bound:.0%}")
-    return Result(
-        "G1", ">= 90 % of capacity, refused p99 < 10 ms", f"at least {worst:.0%} with the test engine", kept, lines
-    )
+    return Result("G1r", ">= 90 % of the bound, refused p99 < 10 ms", f"{len(lines)} lines", kept, lines)
 
 
 def g2(stand: Stand) -> Result:
@@ -213,9 +219,9 @@ def knee(stand: Stand) -> Result:
     """Show what more clients at a time bring, to choose the concurrency of an instance."""
     lines = []
     with stand.server() as running:
-        for rows, requests in ((1, 8_000), (1_000, 200)):
+        for rows, requests in ((1, 6_000), (1_000, 150)):
             payload = stand.payload(rows)
-            for clients in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+            for clients in (1, 2, 4, 8, 16, 32, 64, 128):
                 outcome = load(running.port, payload, clients, None, max(requests, 2 * clients))
                 good = outcome.latencies_of(200)
                 lines.append(
@@ -225,7 +231,15 @@ def knee(stand: Stand) -> Result:
     return Result("knee", "a table", "", kept=True, lines=lines)
 
 
-PARTS: dict[str, Callable[[Stand], Result]] = {"G1": g1, "G2": g2, "G3": g3, "G4": g4, "G5": g5, "knee": knee}
+PARTS: dict[str, Callable[[Stand], Result]] = {
+    "G1": g1,
+    "G1r": g1_real,
+    "G2": g2,
+    "G3": g3,
+    "G4": g4,
+    "G5": g5,
+    "knee": knee,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
