@@ -56,7 +56,7 @@ def no_thread_left(fake: FakeStorage) -> Iterator[None]:
         fake.stop()
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("fetch "):
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -129,7 +129,10 @@ def test_without_a_short_door_it_goes_over_the_bridge(talk, answerer):
 
 
 @pytest.mark.parametrize("model", [*MODELS, "no model"])
-def test_every_answer_on_the_spot_counts_as_a_request(talk, model):
+def test_every_answer_on_the_spot_counts_as_a_request(talk, model, monkeypatch):
+    # a turn of the loop that is never too long, however slow the machine
+    monkeypatch.setattr(admission, "SLICE_SECONDS", 60.0)
+
     async def conversation(line: Line) -> int:
         line.send(PLAIN, PLAIN, raw(b"{"))
         assert len(line.answers) == 3
