@@ -59,8 +59,8 @@ class Part:
         return f"pkg:{self.kind}/{space}{quote(self.name)}@{quote(self.version)}"
 
 
-def python_parts(site: Path, pins: dict[str, str] | None = None) -> Iterator[Part]:
-    """Yield the installed distributions of an environment; with pins only those, each of the version that is pinned.
+def python_parts(site: Path, pins: dict[str, set[str]] | None = None) -> Iterator[Part]:
+    """Yield the installed distributions of an environment; with pins only those, each of a version that is pinned.
 
     Raises:
         SystemExit: another version is installed than is pinned.
@@ -68,10 +68,19 @@ def python_parts(site: Path, pins: dict[str, str] | None = None) -> Iterator[Par
     folder = next(site.glob("lib/python3.*/site-packages"))
     for found in distributions(path=[str(folder)]):
         name = re.sub(r"[-_.]+", "-", found.name).lower()
-        if pins is not None and pins.get(name, found.version) != found.version:
-            sys.exit(f"error: {name} {found.version} is installed, but {pins[name]} is pinned; run make install")
+        if pins is not None and found.version not in pins.get(name, {found.version}):
+            pinned = " or ".join(sorted(pins[name]))
+            sys.exit(f"error: {name} {found.version} is installed, but {pinned} is pinned; run make install")
         if pins is None or name in pins:
             yield Part("pypi", name, found.version, licence_of(found))
+
+
+def pins_of(requirements: str) -> dict[str, set[str]]:
+    """Return the pinned versions of each package: several where they depend on the version of Python."""
+    pins: dict[str, set[str]] = {}
+    for name, version in PIN.findall(requirements):
+        pins.setdefault(name, set()).add(version)
+    return pins
 
 
 def licence_of(found: Distribution) -> str:
@@ -169,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.verb == "sizes":
         print(size_table(sizes(sys.stdin.buffer)), end="")
         return 0
-    pins = dict(PIN.findall(given.requirements.read_text())) if given.requirements else None
+    pins = pins_of(given.requirements.read_text()) if given.requirements else None
     parts = list(python_parts(given.site, pins))
     if given.system:
         parts += debian_parts(given.system)

@@ -132,10 +132,13 @@ def test_its_sbom_lists_what_is_pinned_and_the_system(request: pytest.FixtureReq
     image: Image = request.getfixturevalue(variant)
     document = json.loads(image.read("app/sbom.cdx.json"))
     installed = {part["name"]: part["version"] for part in document["components"] if "pkg:pypi/" in part["purl"]}
-    pinned = dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / pins).read_text(), re.MULTILINE))
+    pinned: dict[str, set[str]] = {}
+    for name, pin in re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / pins).read_text(), re.MULTILINE):
+        # several where they depend on the version of Python
+        pinned.setdefault(name, set()).add(pin)
 
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
-    assert {name: version for name, version in installed.items() if pinned[name] != version} == {}
+    assert {name: version for name, version in installed.items() if version not in pinned[name]} == {}
     # what is pinned for other systems only is not there
     assert pinned.keys() - installed.keys() <= {"colorama", "nvidia-nccl-cu12", "xgboost", "xgboost-cpu"}
     assert ("scipy" in installed) == ("scipy" in pinned)
