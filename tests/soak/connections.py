@@ -14,13 +14,14 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.conftest import quick_spec
 from tests.integration import servers
 from tests.integration.servers import Server
 from tests.integration.test_protocol import INVALID, STATUS_LINE
-from tests.soak import damage
+from tests.soak import damage, table
 from tests.soak.connections_clients import attack, beside, flood, honest, summary, wait
 from tests.soak.connections_end import l1, l2, l3
 from tests.soak.integrity_stock import Result, scratch
@@ -162,29 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(LONG), metavar="B1,L2", help="promises to try (default: all)")
     parser.add_argument("--quick", action="store_true", help="shortened")
     given = parser.parse_args(arguments)
-    names = given.only.split(",")
-    if unknown := sorted(set(names) - set(LONG)):
-        parser.error(f"not a promise: {', '.join(unknown)}; known are {', '.join(LONG)}")
-    results = []
+    names = table.names_of(parser, given.only, LONG)
+    trials = QUICK if given.quick else LONG
     with scratch() as root:
         trained = damage.trained(quick_spec("penguins", root), root / "plain")
         bundle = root / "plain" / trained.manifest.name / trained.digest.removeprefix("sha256:")
-        for name in names:
-            start = time.monotonic()
-            result = (QUICK if given.quick else LONG)[name](bundle, root)
-            results.append((result, time.monotonic() - start))
-            print(*(f"#   {line}" for line in result.lines), sep="\n")
-            _show(*results[-1])
-    print(f"\n{'':<4}{'asked':<70}{'found':<90}{'seconds':>8}")
-    for one in results:
-        _show(*one)
-    return 0 if all(result.kept for result, _ in results) else 1
-
-
-def _show(result: Result, seconds: float) -> None:
-    """Print one line of the table."""
-    word = "" if result.kept else "  MISSED"
-    print(f"{result.promise:<4}{result.asked:<70}{result.found:<90}{seconds:>8.1f}{word}", flush=True)
+        return table.run({name: partial(trials[name], bundle, root) for name in names})
 
 
 if __name__ == "__main__":

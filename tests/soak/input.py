@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from tests.soak import fuzz, input_bodies, input_limits
+from tests.soak import fuzz, input_bodies, input_limits, table
 from tests.soak.input_stock import Bench, Result, scratch, trained
 
 PROMISES: dict[str, Callable[[Bench], Result]] = {
@@ -37,28 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=300, help="how long to fuzz (default: 300)")
     given = parser.parse_args(arguments)
     logging.getLogger("service").addHandler(logging.NullHandler())
-    results = []
     with scratch() as root:
         bench = Bench(root, trained(root), given.seconds)
         try:
-            for name in given.only or PROMISES:
-                start = time.monotonic()
-                result = PROMISES[name](bench)
-                results.append((result, time.monotonic() - start))
-                print(*(f"#   {line}" for line in result.lines), sep="\n")
-                _show(*results[-1])
+            return table.run({name: partial(PROMISES[name], bench) for name in given.only or PROMISES})
         finally:
             bench.stop()
-    print(f"\n{'':<5}{'asked':<62}{'measured':<70}{'seconds':>8}")
-    for one in results:
-        _show(*one)
-    return 0 if all(result.kept for result, _ in results) else 1
-
-
-def _show(result: Result, seconds: float) -> None:
-    """Print one line of the table."""
-    word = "" if result.kept else "  MISSED"
-    print(f"{result.promise:<5}{result.asked:<62}{result.found:<70}{seconds:>8.1f}{word}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tests.conftest import quick_spec
-from tests.soak import damage
+from tests.soak import damage, table
 from tests.soak.integrity_attacks import m4, m5
 from tests.soak.integrity_crash import m7
 from tests.soak.integrity_damage import m1
@@ -63,27 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"not a promise: {', '.join(sorted(unknown))}; known are {', '.join(LONG)}")
     logging.getLogger("service").addHandler(logging.NullHandler())
     os.environ.update({"DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true", "NO_PROXY": "127.0.0.1"})
-    results = []
     with scratch() as root:
         plain, other = (damage.trained(quick_spec(name, root), root / "plain") for name in ("penguins", "iris"))
         folders = [root / "plain" / b.manifest.name / b.digest.removeprefix("sha256:") for b in (plain, other)]
         stock = make(root, *folders)
-        for name in given.promises or LONG:
-            start = time.monotonic()
-            result = (QUICK if given.quick else LONG)[name](stock)
-            results.append((result, time.monotonic() - start))
-            print(*(f"#   {line}" for line in result.lines), sep="\n")
-            _show(*results[-1])
-    print(f"\n{'':<4}{'asked':<42}{'found':<58}{'seconds':>8}")
-    for one in results:
-        _show(*one)
-    return 0 if all(result.kept for result, _ in results) else 1
-
-
-def _show(result: Result, seconds: float) -> None:
-    """Print one line of the table."""
-    word = "" if result.kept else "  MISSED"
-    print(f"{result.promise:<4}{result.asked:<42}{result.found:<58}{seconds:>8.1f}{word}", flush=True)
+        trials = QUICK if given.quick else LONG
+        return table.run({name: partial(trials[name], stock) for name in given.promises or LONG})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,7 +28,7 @@ from tests.integration.mixed import ADELIE, Client, post
 from tests.integration.servers import Server
 from tests.integration.test_memory import descriptors, threads
 from tests.integration.test_watchdog import older, resident_bytes, row, send
-from tests.soak import damage
+from tests.soak import damage, table
 from tests.soak.integrity_stock import Result
 
 KILLS, OUT_OF_MEMORY, STOPS = 10, 5, 3
@@ -297,22 +298,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.lifecycle", description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="promises to try, separated by commas")
-    chosen = parser.parse_args(arguments).only.split(",")
-    unknown = set(chosen) - set(PARTS)
-    if unknown:
-        parser.error(f"not a promise: {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
-    results = []
+    chosen = table.names_of(parser, parser.parse_args(arguments).only, PARTS)
     with tempfile.TemporaryDirectory() as folder:
         stand = Stand(Path(folder))
-        for name in chosen:
-            begin = time.monotonic()
-            result = PARTS[name](stand)
-            results.append(result)
-            print(*(f"#   {line}" for line in result.lines), sep="\n")
-            word = "" if result.kept else "  MISSED"
-            seconds = time.monotonic() - begin
-            print(f"{result.promise:<4}{result.asked:<46}{result.found:<82}{seconds:>7.1f} s{word}", flush=True)
-    return 0 if all(result.kept for result in results) else 1
+        return table.run({name: partial(PARTS[name], stand) for name in chosen})
 
 
 if __name__ == "__main__":

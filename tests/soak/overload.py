@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from load import bundles, processes
@@ -29,7 +30,7 @@ from load.servers import HOST, ROOKERY, Running, send, serving
 from service.config import Settings
 from tests.conftest import quick_spec
 from tests.integration import slow
-from tests.soak import damage
+from tests.soak import damage, table
 from tests.soak.integrity_stock import Result
 
 ENGINE_SECONDS = 0.005
@@ -248,25 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, separated by commas")
     parser.add_argument("--seconds", type=float, default=30, help="of each load with the test engine (default: 30)")
     given = parser.parse_args(arguments)
-    chosen = given.only.split(",")
-    unknown = set(chosen) - set(PARTS)
-    if unknown:
-        parser.error(f"not a part: {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
-    results = []
+    chosen = table.names_of(parser, given.only, PARTS)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         damage.trained(quick_spec("penguins", root), root / "bundles")
         processes.become_load()
         stand = Stand(root, bundles.read(root / "bundles" / "penguins"), given.seconds)
-        for name in chosen:
-            begin = time.monotonic()
-            result = PARTS[name](stand)
-            results.append(result)
-            print(*(f"#   {line}" for line in result.lines), sep="\n")
-            word = "" if result.kept else "  MISSED"
-            seconds = time.monotonic() - begin
-            print(f"{result.promise:<5}{result.asked:<42}{result.found:<60}{seconds:>6.1f} s{word}", flush=True)
-    return 0 if all(result.kept for result in results) else 1
+        return table.run({name: partial(PARTS[name], stand) for name in chosen})
 
 
 if __name__ == "__main__":
