@@ -12,7 +12,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc lib
 ENV PYTHONHASHSEED=0
 COPY requirements-build.txt /build/
 RUN python -m venv --without-pip /opt/venv && rm /opt/venv/bin/?ctivate* \
- && python -m pip install --no-cache-dir --quiet --require-hashes --requirement /build/requirements-build.txt --target /build/setuptools
+ && python -m pip install --no-cache-dir --quiet --no-deps --require-hashes --requirement /build/requirements-build.txt --target /build/setuptools
 COPY scripts/image/packages.sh requirements-slim.txt /build/
 RUN /build/packages.sh /build/requirements-slim.txt
 # XGBoost and SciPy come on top, unless this is requirements-slim.txt, for bundles that ONNX Runtime serves

@@ -31,7 +31,7 @@ help: ## List every verb
 $(STAMP): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 .PHONY: install
@@ -95,12 +95,12 @@ soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what
 
 $(PEERS_STAMP): load/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/requirements.txt
 	@touch $@
 
 $(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
 	$(PYTHON) -m venv $(MLSERVER)
-	$(MLSERVER)/bin/python -m pip install --quiet --require-hashes --requirement load/peers/mlserver/requirements.txt
+	$(MLSERVER)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/mlserver/requirements.txt
 	@touch $@
 
 bundles/penguins/current: | $(STAMP)

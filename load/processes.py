@@ -37,7 +37,7 @@ def family(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return the user and system time of a process and its descendants, in steps of 10 ms."""
-    return sum(ticks_of(Path(f"/proc/{one}/stat").read_text()) for one in family(pid)) / TICKS
+    return sum(map(ticks_of, _told(pid, "stat"))) / TICKS
 
 
 def ticks_of(stat: str) -> int:
@@ -48,7 +48,19 @@ def ticks_of(stat: str) -> int:
 
 def pss_bytes(pid: int) -> int:
     """Return the proportional set size of a process and its descendants: shared pages are divided among their users."""
-    return sum(pss_of(Path(f"/proc/{one}/smaps_rollup").read_text()) for one in family(pid))
+    return sum(map(pss_of, _told(pid, "smaps_rollup")))
+
+
+def _told(pid: int, file: str) -> list[str]:
+    """Return what the kernel says in one file about each of a family; who ends meanwhile has nothing more to say."""
+    texts = []
+    for one in family(pid):
+        try:
+            texts.append(Path(f"/proc/{one}/{file}").read_text())
+        except (FileNotFoundError, ProcessLookupError):
+            if one == pid:
+                raise
+    return texts
 
 
 def pss_of(rollup: str) -> int:
