@@ -1,0 +1,1 @@
+"""What changes production: the image, the project, the rollout, and what is asked of production afterwards."""
