@@ -30,7 +30,7 @@ from service.errors import (
 )
 from service.instances import DEFAULTS, Instances, Options, parse_options
 from service.loader import NotReady, Ready, State
-from service.monitor import PREDICT, ROOKERY, Monitor, Served
+from service.monitor import PREDICT, ROOKERY, Monitor, served
 from service.rates import Rates, caller_of
 from service.render import Renderer
 from service.reply import JSON, Headers, Reply
@@ -157,7 +157,7 @@ class Answerer:
         end = time.perf_counter()
         decode, predict, render, total = decoded - start, predicted - decoded, end - predicted, end - start
         self.monitor.note(
-            Served(
+            served(
                 call.protocol, call.route, 200, "", request_id, start, call.wait_seconds,
                 total, decode, predict, render, instances, answers, (), call.traceparent, call.cloud_trace,
             )

@@ -100,6 +100,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     def notify(self) -> None:
         """Tell the parent that the loop is alive, once a second, and look after the connections."""
         super().notify()
+        self.asgi.tick()
         self.sweep(time.monotonic())
 
     def sweep(self, now: float) -> None:
