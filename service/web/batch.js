@@ -73,7 +73,7 @@ export function buildBatch(panel, card, seen) {
 
 /** Lay the rows of a table out as instances; a row that cannot be one has its problem already. */
 function readRows({rows, problem}, card) {
-  if (problem && rows.length === 0) return {problem};
+  if (problem && rows.length < 2) return {problem};
   if (rows.length < 2) return {problem: "there is no row under the header"};
   const header = rows[0].cells.map((name) => name.trim());
   const missing = card.features.filter((feature) => !header.includes(feature.name)).map((feature) => feature.name);

@@ -27,7 +27,7 @@ function quality(card) {
     h("span", {}, name, h("span", {class: "small"}, ` ${better}`)),
     whisker(model[key], linear[key], key), interval(model[key], write), interval(linear[key], write),
   ]);
-  return table("Quality with 95 % intervals", ["measure", "", "this model", "a linear model"], rows);
+  return table("Quality with 95 % intervals", ["measure", "side by side", "this model", "a linear model"], rows);
 }
 
 /** Both estimates with their intervals on one axis; the numbers stand beside it. */
@@ -48,7 +48,7 @@ function confusion(card) {
     const cells = row.map((n, j) => h("span", {class: i === j ? "cell right" : n ? "cell wrong" : "cell", style: {"--share": `${Math.round((100 * n) / sum)}%`}}, count(n)));
     return [card.classes[i], ...cells];
   });
-  return table("Confusion: rows are the truth, columns the answer", ["", ...card.classes], rows, {class: "confusion"});
+  return table("Confusion: rows are the truth, columns the answer", ["truth", ...card.classes], rows, {class: "confusion"});
 }
 
 /** Confidence against how often it was right. */
@@ -75,9 +75,9 @@ function calibration(card) {
 function coverage(card) {
   const rows = card.quality.coverage.map((one) => [
     level(one.level), interval(one.measured, percent), number(one.mean_size),
-    one.level === card.coverage ? "in use" : "",
+    one.level === card.coverage ? "here" : "",
   ]);
-  return table("Prediction sets", ["promised", "measured", "classes in a set", ""], rows);
+  return table("Prediction sets", ["promised", "measured", "classes in a set", "used"], rows);
 }
 
 function features(card) {

@@ -70,6 +70,8 @@ export function buildForm(panel, card, seen) {
       seen(answer.body.model);
       return;
     }
+    // busy for a moment, as while the first explanation loads its library: the question is asked again
+    if (answer.retrySeconds && answer.status !== 200) timer = setTimeout(ask, answer.retrySeconds * 1000);
     problem.hidden = errors.length > 0 && others.length === 0;
     problem.textContent = sentence({...answer, body: {...answer.body, errors: others.length ? others : undefined}});
     result.refuse(errors.length);
