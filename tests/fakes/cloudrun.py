@@ -1,7 +1,7 @@
 """A fake Cloud Run on loopback: the real gcloud and our client command it, real Gunicorn processes answer.
 
     with CloudRun(images={"registry.test/rookery": Image()}) as cloud:
-        subprocess.run(["gcloud", "run", "deploy", "x", "--image", "registry.test/rookery"], env=cloud.environment(folder))
+        subprocess.run(["gcloud", "run", "deploy", "x", "--image", "registry.test/rookery"], env=cloud.environment(tmp))
         requests.post(f"{cloud.url('x')}/predict", json={...}, proxies={"http": cloud.proxy})
 
 It is an HTTP proxy: the control plane is `run.fake.test` (gcloud puts the region before it), services and tags are
@@ -85,7 +85,7 @@ class CloudRun:
         self._folder.cleanup()
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Variables with which gcloud, our scripts and every HTTP client come here; gcloud's own files go to `folder`."""
+        """Variables that bring gcloud, our scripts and HTTP clients here; gcloud's own files go to `folder`."""
         token = folder / "token"
         token.write_text("fake-token")
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -194,9 +194,7 @@ class CloudRun:
             return await self._data.answer(request)
         if request.host.endswith(CONTROL_HOST):
             self.calls.append((request.method, request.path))
-            reply = self._api.answer(request)
-            # the real one answers a write before it is done; one that is done at once saves gcloud its polling
-            return reply
+            return self._api.answer(request)
         if request.host in (MONITORING_HOST, PROMETHEUS_HOST):
             return self.metrics.answer(request)
         self.refused.append(request.host)

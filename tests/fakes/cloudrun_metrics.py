@@ -1,4 +1,4 @@
-"""What the fake's monitoring knows, and how late: the request log, and each revision's own /metrics read once a second."""
+"""What the fake's monitoring knows, and how late: the request log, and each revision's own /metrics."""
 
 from __future__ import annotations
 

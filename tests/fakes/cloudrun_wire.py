@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 MOST_BYTES = 16 << 20
@@ -56,7 +56,7 @@ class Reply:
 class Refused(Exception):
     """An error as Google's APIs word it."""
 
-    NAMES = {
+    NAMES: ClassVar = {
         400: "INVALID_ARGUMENT",
         401: "UNAUTHENTICATED",
         403: "PERMISSION_DENIED",
