@@ -11,13 +11,14 @@ import time
 import numpy as np
 
 from model.explain import Contributions
-from model.predictor import Answer
+from model.predictor import Answer, Prediction
 from service import encodings, underway
 from service.config import Settings
 from service.errors import BodyTooLarge, NoModel, Problem, ServiceError
 from service.form import Call, Form
 from service.instances import Instances
 from service.loader import NotReady, Ready, State
+from service.monitor import Monitor, Served
 from service.native import Native
 from service.rates import Rates, caller_of
 from service.reply import Headers, Reply
@@ -35,9 +36,16 @@ os.register_at_fork(after_in_child=_ids.seed)
 class Answerer:
     """Answers calls from one loaded model, or says why it cannot."""
 
-    def __init__(self, state: State, settings: Settings) -> None:
-        """Derive everything from the manifest once."""
+    def __init__(self, state: State, settings: Settings, monitor: Monitor | None = None) -> None:
+        """Derive everything from the manifest once.
+
+        Args:
+            state: the model, or why there is none.
+            settings: limits and switches.
+            monitor: is told about every finished call; None for one that nobody reads.
+        """
         self.state = state
+        self.monitor = monitor or Monitor()
         self._settings = settings
         self.digest: str | None = None
         self.headers: Headers = ()
@@ -63,16 +71,30 @@ class Answerer:
         try:
             return self._predict(call, form, request_id, start)
         except ServiceError as error:
-            return form.refuse(error, request_id, self.headers)
+            return self._refuse(error, call, form, request_id, start)
         except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
             log.exception("request.failed", extra={"request_id": request_id, "route": form.route})
-            return form.refuse(error, request_id, self.headers)
+            return self._refuse(error, call, form, request_id, start)
         finally:
             underway.end()
 
     def refuse(self, error: ServiceError, call: Call) -> Reply:
-        """Refuse a call of the native form unread."""
+        """Word the refusal of a native call that is not read; it is not noted."""
         return self.native.refuse(error, request_id_for(call.request_id), self.headers)
+
+    def _refuse(self, error: Exception, call: Call, form: Form, request_id: str, start: float) -> Reply:
+        """Refuse a call, and note it."""
+        self.monitor.note_refusal(
+            error,
+            request_id,
+            route=form.route,
+            protocol=form.protocol,
+            began=start,
+            wait=call.wait_seconds,
+            traceparent=call.traceparent,
+            cloud_trace=call.cloud_trace,
+        )
+        return form.refuse(error, request_id, self.headers)
 
     def require_model(self) -> Ready:
         """Return the loaded model, or refuse with the loader's reason.
@@ -92,19 +114,27 @@ class Answerer:
         options = form.open(call)
         instances = form.decode(self._plain(call), options)
         decoded = time.perf_counter()
+        answers: list[Answer] | Prediction
         if form.wants_rows(instances, options):
             answers = self._predictor.answers(instances.matrix)
             contributions = self._explain(instances, answers) if options.explain else None
             predicted = time.perf_counter()
             body = form.render_rows(instances, answers, contributions, options)
         else:
-            prediction = self._predictor.predict(instances.matrix)
+            answers = prediction = self._predictor.predict(instances.matrix)
             predicted = time.perf_counter()
             body = form.render(instances, prediction)
         end = time.perf_counter()
+        decode, predict, render, total = decoded - start, predicted - decoded, end - predicted, end - start
+        self.monitor.note(
+            Served(
+                form.protocol, form.route, 200, "", request_id, start, call.wait_seconds,
+                total, decode, predict, render, instances, answers, (), call.traceparent, call.cloud_trace,
+            )
+        )  # fmt: skip
         timing = (
-            f"decode;dur={(decoded - start) * 1e3:.3f}, predict;dur={(predicted - decoded) * 1e3:.3f}, "
-            f"render;dur={(end - predicted) * 1e3:.3f}, total;dur={(end - start) * 1e3:.3f}"
+            f"decode;dur={decode * 1e3:.3f}, predict;dur={predict * 1e3:.3f}, "
+            f"render;dur={render * 1e3:.3f}, total;dur={total * 1e3:.3f}"
         )
         headers: Headers = (
             ("Content-Type", form.content_type),

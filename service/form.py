@@ -23,6 +23,9 @@ class Call(NamedTuple):
     request_id: str = ""
     forwarded: str = ""
     peer: str = ""
+    traceparent: str = ""
+    cloud_trace: str = ""
+    wait_seconds: float = 0.0
 
 
 class Form:
