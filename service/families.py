@@ -19,6 +19,8 @@ NO_ROUTE = "none"
 # rule of the application → protocol; what matched no rule, or was refused before it was read, is `none`
 ROUTES = {
     "/predict": "rookery",
+    "/": "rookery",
+    "/assets/<version>/<name>": "rookery",
     "/model": "rookery",
     "/model/drift": "rookery",
     "/health/live": "rookery",
