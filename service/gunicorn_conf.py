@@ -74,10 +74,7 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_for
     from service import watchdog
     from service.loader import Loader
 
-    # a worker that could not load its application has none
-    bridge = getattr(worker, "asgi", None)
-    if bridge is not None:
-        bridge.tick()
+    worker.tick()
     watchdog.finish()
     Loader(_settings).end()
 
