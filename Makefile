@@ -10,6 +10,7 @@ BUNDLE ?= bundles/penguins
 KEY ?= keys/signing-private.pem
 IMAGE ?= rookery
 VARIANT ?= full
+SCENARIO ?= normal
 # the spec's own name is the folder's
 NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
 VENV := .venv
@@ -103,8 +104,12 @@ $(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
 	$(MLSERVER)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/mlserver/requirements.txt
 	@touch $@
 
-bundles/penguins/current: | $(STAMP)
-	$(BIN)/python -m model.train model/specs/penguins.toml
+bundles/%/current: | $(STAMP)
+	$(BIN)/python -m model.train model/specs/$*.toml
+
+.PHONY: load
+load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
+	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")

@@ -14,7 +14,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
 from model.explain import Contributions
-from model.predictor import Answer
+from model.predictor import Answer, Prediction
 from service import decode, encodings, underway
 from service.accept import Accept
 from service.config import Settings
@@ -30,6 +30,7 @@ from service.errors import (
 )
 from service.instances import DEFAULTS, Instances, Options, parse_options
 from service.loader import NotReady, Ready, State
+from service.monitor import PREDICT, ROOKERY, Monitor, Served
 from service.rates import Rates, caller_of
 from service.render import Renderer
 from service.reply import JSON, Headers, Reply
@@ -56,14 +57,26 @@ class Call(NamedTuple):
     request_id: str = ""
     forwarded: str = ""
     peer: str = ""
+    traceparent: str = ""
+    cloud_trace: str = ""
+    wait_seconds: float = 0.0
+    route: str = PREDICT
+    protocol: str = ROOKERY
 
 
 class Answerer:
     """Answers calls from one loaded model, or says why it cannot."""
 
-    def __init__(self, state: State, settings: Settings) -> None:
-        """Derive everything from the manifest once."""
+    def __init__(self, state: State, settings: Settings, monitor: Monitor | None = None) -> None:
+        """Derive everything from the manifest once.
+
+        Args:
+            state: the model, or why there is none.
+            settings: limits and switches.
+            monitor: is told about every finished call; None for one that nobody reads.
+        """
         self.state = state
+        self.monitor = monitor or Monitor()
         self._settings = settings
         self.digest: str | None = None
         self.headers: Headers = ()
@@ -87,16 +100,30 @@ class Answerer:
         try:
             return self._predict(call, request_id, start)
         except ServiceError as error:
-            return to_reply(error, request_id, self.headers)
+            return self._refuse(error, call, request_id, start)
         except Exception as error:  # the HTTP edge: the caller learns nothing but the request id
-            log.exception("request.failed", extra={"request_id": request_id, "route": "/predict"})
-            return to_reply(error, request_id, self.headers)
+            log.exception("request.failed", extra={"request_id": request_id, "route": call.route})
+            return self._refuse(error, call, request_id, start)
         finally:
             underway.end()
 
     def refuse(self, error: ServiceError, call: Call) -> Reply:
-        """Refuse a call unread."""
+        """Word the refusal of a call that is not read; it is not noted."""
         return to_reply(error, request_id_for(call.request_id), self.headers)
+
+    def _refuse(self, error: Exception, call: Call, request_id: str, start: float) -> Reply:
+        """Refuse a call, and note it."""
+        self.monitor.note_refusal(
+            error,
+            request_id,
+            route=call.route,
+            protocol=call.protocol,
+            began=start,
+            wait=call.wait_seconds,
+            traceparent=call.traceparent,
+            cloud_trace=call.cloud_trace,
+        )
+        return to_reply(error, request_id, self.headers)
 
     def require_model(self) -> Ready:
         """Return the loaded model, or refuse with the loader's reason.
@@ -121,15 +148,23 @@ class Answerer:
             prediction = self._predictor.predict(instances.matrix)
             predicted = time.perf_counter()
             body = self._renderer.render_batch(prediction)
+            answers: Prediction | list[Answer] = prediction
         else:
             answers = self._predictor.answers(instances.matrix)
             contributions = self._explain(instances, answers) if options.explain else None
             predicted = time.perf_counter()
             body = self._renderer.render(instances, answers, contributions, options.explain)
         end = time.perf_counter()
+        decode, predict, render, total = decoded - start, predicted - decoded, end - predicted, end - start
+        self.monitor.note(
+            Served(
+                call.protocol, call.route, 200, "", request_id, start, call.wait_seconds,
+                total, decode, predict, render, instances, answers, (), call.traceparent, call.cloud_trace,
+            )
+        )  # fmt: skip
         timing = (
-            f"decode;dur={(decoded - start) * 1e3:.3f}, predict;dur={(predicted - decoded) * 1e3:.3f}, "
-            f"render;dur={(end - predicted) * 1e3:.3f}, total;dur={(end - start) * 1e3:.3f}"
+            f"decode;dur={decode * 1e3:.3f}, predict;dur={predict * 1e3:.3f}, "
+            f"render;dur={render * 1e3:.3f}, total;dur={total * 1e3:.3f}"
         )
         headers: Headers = (
             ("Content-Type", JSON),
