@@ -13,6 +13,7 @@ VARIANT ?= full
 SCENARIO ?= normal
 # the spec's own name is the folder's
 NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
+WHERE = $(if $(PROJECT),--project $(PROJECT)) $(if $(REGION),--region $(REGION)) $(if $(SERVICE),--service $(SERVICE))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -173,6 +174,10 @@ pin-base: ## Pin the base image in the Dockerfile to the digest its registry has
 test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
 	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py -p no:randomly --durations=8; else test $$? -eq 75; fi
 
+.PHONY: test-browser
+test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)
+	@if tests/e2e/page/browser.sh prepare; then $(BIN)/python -m pytest tests/e2e/page -p no:randomly --durations=5; else test $$? -eq 75; fi
+
 .PHONY: sbom
 sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the image holds its own, with the system's packages
 	@$(BIN)/python scripts/image/parts.py sbom --requirements requirements.txt
@@ -180,6 +185,10 @@ sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the ima
 .PHONY: licences
 licences: $(STAMP) ## Print the licences of what the image installs
 	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
+
+.PHONY: deploy
+deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
+	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches

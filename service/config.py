@@ -207,6 +207,7 @@ class Settings:
     project: str = _setting(
         "ROOKERY_PROJECT", "", values.project, "Google Cloud project of the traces, so that the log links to them"
     )
+    page: bool = _setting("ROOKERY_PAGE", True, _boolean, "whether `/` shows the page for people")
     cors_origins: tuple[str, ...] = _setting(
         "ROOKERY_CORS_ORIGINS",
         (),
@@ -276,7 +277,7 @@ def settings_table() -> str:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for declared in fields(Settings):
         default = declared.default
-        shown = "" if default in (None, ()) else f"`{'true' if default is True else default}`"
+        shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         if default == DEFAULT_CACHE:
             # the table is the same for every user and machine
             shown = "`<temporary folder>/rookery-<uid>`"
