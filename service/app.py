@@ -17,11 +17,14 @@ from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
-from service.monitor import ROOKERY, WAITED, Monitor, Served
+from service.events import Events
+from service.loader import State
+from service.monitor import ROOKERY, WAITED, Consumer, Monitor, Served
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
 from service.tally import Tally
+from service.trace_export import TraceExport
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ def asgi() -> Bridge:
     logs.set_up(settings.log_level)
     state = startup.finish(settings)
     tally = Tally(state, ledger.current, ledger.own)
-    answerer = Answerer(state, settings, Monitor([tally] if settings.metrics else []))
+    answerer = Answerer(state, settings, Monitor(_watchers(state, settings, tally)))
     clock = Startup(state)
     app = create_app(settings, answerer, tally)
     # what a thread finishes after the loop has ended
@@ -81,6 +84,18 @@ def asgi() -> Bridge:
     bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of)
     tally.look(lambda: bridge.in_flight)
     return bridge
+
+
+def _watchers(state: State, settings: Settings, tally: Tally) -> list[Consumer]:
+    """Return who reads finished calls."""
+    watchers: list[Consumer] = [Events(state, settings)]
+    if settings.metrics:
+        watchers.append(tally)
+    if settings.trace_endpoint:
+        export = TraceExport(state, settings)
+        atexit.register(export.close)
+        watchers.append(export)
+    return watchers
 
 
 def _finder(app: Flask) -> Callable[[str, str], str]:

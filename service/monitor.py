@@ -77,6 +77,11 @@ def served(*values: object) -> Served:
 _NEW = tuple.__new__
 
 
+def is_prediction(call: Served) -> bool:
+    """Whether a call asked for predictions, whatever came of it."""
+    return call.route == PREDICT or call.protocol != ROOKERY
+
+
 class Consumer(Protocol):
     """Reads finished calls."""
 
