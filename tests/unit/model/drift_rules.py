@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 from model import drift
 from model.baseline import Baseline, Counts, Variable, lay_out
@@ -53,6 +54,15 @@ def series(traffic: Traffic) -> Iterator[dict[str, str]]:
                 yield _series("rookery_drift_rows_total", {**of, "bin": name}, f"0 {count}+0x{STEPS}")
             for name, labels, value in gauges(variable, {window: limit[position] for window, limit in limits.items()}):
                 yield _series(name, {**of, **labels}, f"{value!r}+0x{STEPS}")
+
+
+def exposed(text: str, instance: str) -> Iterator[dict[str, str]]:
+    """Yield what a real instance exports, likewise: its counters began with 0, its gauges were always so."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            begin = "0 " if sample.name.endswith("_total") else ""
+            labels = {"instance": instance, **sample.labels}
+            yield _series(sample.name, labels, f"{begin}{sample.value!r}+0x{STEPS}")
 
 
 def gauges(variable: Variable, limits: dict[str, Critical]) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -102,12 +112,22 @@ def expectations(traffic: Traffic) -> Iterator[dict[str, Any]]:
 
 
 def run(
-    folder: Path, traffics: Sequence[Traffic], expected: Sequence[dict[str, Any]] | None = None
+    folder: Path,
+    traffics: Sequence[Traffic],
+    expected: Sequence[dict[str, Any]] | None = None,
+    exported: Sequence[dict[str, str]] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Let promtool evaluate the rules on what the instances counted, and compare with the function."""
+    """Let promtool evaluate the rules on what the instances counted, and compare with the function.
+
+    Args:
+        folder: where the case is written.
+        traffics: what was counted.
+        expected: None for what the function says.
+        exported: what the instances really export, from `exposed`; None for what they should.
+    """
     case = {
         "interval": INTERVAL,
-        "input_series": [one for traffic in traffics for one in series(traffic)],
+        "input_series": exported or [one for traffic in traffics for one in series(traffic)],
         "promql_expr_test": expected or [one for traffic in traffics for one in expectations(traffic)],
     }
     written = {"rule_files": [str(RULES)], "evaluation_interval": INTERVAL, "tests": [case]}
