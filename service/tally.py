@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model import baseline
 from model.baseline import Baseline
+from model.domain import FloatMatrix
 from model.predictor import Answer, Prediction
 from service import families as f
 from service.cells import Cells, FloatArray
@@ -139,7 +140,7 @@ class Tally:
             if one.failures or one.conversions:
                 self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
                 self._count_mixups(chain.from_iterable(one.conversions.values()))
-        matrix = np.concatenate([one.matrix for one in instances])
+        matrix = _stack([one.matrix for one in instances])
         if not len(matrix):
             return
         probabilities, sizes, novelty = _columns(answers)
@@ -192,6 +193,13 @@ class _Ways(dict[Way, int]):
 def _numbers(columns: Sequence[Sequence[float]], count: int) -> FloatArray:
     """Return columns of numbers, each of the same length, shape (columns, count)."""
     return np.fromiter(chain.from_iterable(columns), np.float64, len(columns) * count).reshape(-1, count)
+
+
+def _stack(matrices: Sequence[FloatMatrix]) -> FloatMatrix:
+    """Return matrices, shape (n, d), one below the other; many single rows in half of the time numpy takes."""
+    if sum(map(len, matrices)) > len(matrices):
+        return np.concatenate(matrices)
+    return np.frombuffer(b"".join(matrices), dtype=np.float32).reshape(-1, matrices[0].shape[1])
 
 
 def _columns(answers: Sequence[Sequence[Answer] | Prediction]) -> tuple[FloatArray, FloatArray, FloatArray]:
