@@ -10,8 +10,10 @@ BUNDLE ?= bundles/penguins
 KEY ?= keys/signing-private.pem
 IMAGE ?= rookery
 VARIANT ?= full
+SCENARIO ?= normal
 # the spec's own name is the folder's
 NAME = $(shell sed -n 's/^name = "\([a-z0-9_-]*\)".*/\1/p' $(SPEC) | head -n 1)
+WHERE = $(if $(PROJECT),--project $(PROJECT)) $(if $(REGION),--region $(REGION)) $(if $(SERVICE),--service $(SERVICE))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -103,8 +105,12 @@ $(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
 	$(MLSERVER)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/mlserver/requirements.txt
 	@touch $@
 
-bundles/penguins/current: | $(STAMP)
-	$(BIN)/python -m model.train model/specs/penguins.toml
+bundles/%/current: | $(STAMP)
+	$(BIN)/python -m model.train model/specs/$*.toml
+
+.PHONY: load
+load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
+	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
@@ -175,6 +181,10 @@ sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the ima
 .PHONY: licences
 licences: $(STAMP) ## Print the licences of what the image installs
 	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
+
+.PHONY: deploy
+deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
+	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches

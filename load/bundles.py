@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class Bundle:
         class_means: shape (k, d), of the training rows.
         covariance: shape (d, d), shared by the classes.
         golden: instances with their known probabilities, in class order.
+        name: of the model.
+        version: of the model.
+        classes: their names, in order.
     """
 
     folder: Path
@@ -31,6 +35,9 @@ class Bundle:
     class_means: list[list[float]]
     covariance: list[list[float]]
     golden: tuple[tuple[Instance, list[float]], ...]
+    name: str = ""
+    version: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -63,14 +70,27 @@ def read(folder: Path) -> Bundle:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
     except OSError as error:
         raise SystemExit(f"error: no bundle in {folder} ({error.strerror}); make one with `make train`") from error
+    return of(manifest, folder.resolve())
+
+
+def of(manifest: Mapping[str, Any], folder: Path) -> Bundle:
+    """Read a manifest, or the model card of a service, which knows no golden rows.
+
+    Args:
+        manifest: as JSON.
+        folder: named by the digest.
+    """
     features = tuple((f["name"], *f["plausible"]) for f in manifest["features"])
     names = [name for name, _, _ in features]
-    golden = manifest["golden"]
-    known = zip(golden["rows"], golden["probabilities"], strict=True)
+    golden = manifest.get("golden", {})
+    known = zip(golden.get("rows", ()), golden.get("probabilities", ()), strict=True)
     return Bundle(
-        folder=folder.resolve(),
+        folder=folder,
         features=features,
         class_means=manifest["reference"]["class_means"],
         covariance=manifest["reference"]["covariance"],
         golden=tuple((dict(zip(names, row, strict=True)), answer) for row, answer in known),
+        name=manifest["name"],
+        version=manifest["version"],
+        classes=tuple(manifest["classes"]),
     )

@@ -49,6 +49,7 @@ class Connection:
         is_busy: whether a request is under way.
         due: when that request was due.
         freed: since when it has had nothing to do.
+        body: of the last reply.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Connection:
         "_epoll",
         "_socket",
         "_unsent",
+        "body",
         "due",
         "fileno",
         "freed",
@@ -68,6 +70,7 @@ class Connection:
         """Begin to connect."""
         self._address, self._epoll = address, epoll
         self.due = self.freed = 0.0
+        self.body = b""
         self._open()
 
     def _open(self) -> None:
@@ -147,6 +150,7 @@ class Connection:
         status, size, closes = found
         if len(self._buffer) > size or not self.is_busy:
             raise ValueError("more than one reply to one request")
+        self.body = self._buffer[self._buffer.find(b"\r\n\r\n") + 4 :]
         self._buffer = b""
         self.is_busy = False
         return status, closes

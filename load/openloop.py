@@ -7,6 +7,7 @@ free connection if it must, and its latency counts from when it was due.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import math
@@ -15,7 +16,7 @@ import select
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,6 +40,8 @@ class Outcome:
         seconds: from the first due time to the last answer.
         latencies: of each answer, in seconds, in order of the answers, whatever the status.
         codes: the status of each answer, in the order of `latencies`.
+        ends: when each came, in seconds since the beginning, in the same order.
+        wrongs: what a check found wrong with each, in the same order; empty without a check.
         statuses: answers by status.
         connection_errors: requests lost with their connection, and failed attempts to connect.
         unanswered: requests that were due and had no answer when the time to drain was over.
@@ -48,6 +51,8 @@ class Outcome:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    wrongs: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     connection_errors: int = 0
     unanswered: int = 0
@@ -84,15 +89,23 @@ class Outcome:
 class Generator:
     """Sends one request again and again over a few connections."""
 
-    def __init__(self, address: tuple[str, int], payload: bytes, connections: int) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        payload: bytes,
+        connections: int,
+        check: Callable[[int, bytes], str] | None = None,
+    ) -> None:
         """Prepare; nothing is sent before `run`.
 
         Args:
             address: host and port.
             payload: the bytes of the request, see `request_bytes`.
             connections: kept alive, made again when the server closes them.
+            check: says what is wrong with an answer; as all requests are the same, it is asked once for each answer.
         """
         self._address, self._payload, self._count = address, payload, connections
+        self._check = functools.cache(check) if check is not None else None
         self._outcome = Outcome()
         self._by_number: dict[int, Connection] = {}
         self._free: list[Connection] = []
@@ -133,7 +146,7 @@ class Generator:
         """Send what is due, take what arrives, until all is answered or it is too late."""
         clock, free, outcome = time.perf_counter, self._free, self._outcome
         interval = 1 / rate if rate else 0.0
-        begin = clock()
+        begin = self._began = clock()
         end = begin + requests * interval + drain_seconds if rate else math.inf
         sent = 0
         while True:
@@ -193,7 +206,10 @@ class Generator:
             return
         now = time.perf_counter()
         status, closes = found
+        if self._check is not None:
+            self._outcome.wrongs.append(self._check(status, connection.body))
         self._outcome.latencies.append(now - connection.due)
+        self._outcome.ends.append(now - self._began)
         self._outcome.codes.append(status)
         self._outcome.statuses[status] += 1
         if closes:

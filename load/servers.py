@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from load import groups
 from load.bundles import Bundle, Instance
 from load.processes import SERVER_CORE
 
@@ -142,7 +143,11 @@ MLSERVER = Kind(
 
 @contextmanager
 def serving(
-    kind: Kind, bundle: Bundle, cores: Collection[int] = (SERVER_CORE,), settings: Mapping[str, str] | None = None
+    kind: Kind,
+    bundle: Bundle,
+    cores: Collection[int] = (SERVER_CORE,),
+    settings: Mapping[str, str] | None = None,
+    within: Collection[Path] = (),
 ) -> Iterator[Running]:
     """Run a server on its own cores until the block ends; it has answered a prediction, and rightly, before that.
 
@@ -151,6 +156,7 @@ def serving(
         bundle: what it serves.
         cores: its affinity.
         settings: environment beyond that of the kind, which it overrides.
+        within: control groups that it starts in.
 
     Raises:
         LoadError: it does not get ready, or answers golden rows otherwise than the manifest.
@@ -178,7 +184,7 @@ def serving(
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                preexec_fn=lambda: _enter(cores, within),
             )
         try:
             _wait_until_it_predicts(kind, bundle, port, process, output)
@@ -187,6 +193,13 @@ def serving(
             yield running
         finally:
             _stop(process)
+
+
+def _enter(cores: Collection[int], within: Collection[Path]) -> None:
+    """Confine this process and what it starts."""
+    os.sched_setaffinity(0, cores)
+    for group in within:
+        groups.enter(group, os.getpid())
 
 
 def free_port() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
+from collections.abc import Callable
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -14,11 +16,15 @@ from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
-from service.routes import to_response
+from service.monitor import ROOKERY, WAITED, Monitor, Served
+from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
 
 log = logging.getLogger(__name__)
+
+# in a WSGI environ: when the request was begun, and why it is refused
+BEGAN, REFUSAL = "rookery.began", "rookery.refusal"
 
 # objects made and not freed before the garbage collector looks at the young ones
 COLLECT_AFTER = 10_000
@@ -41,6 +47,8 @@ def create_app(settings: Settings, answerer: Answerer | None = None, clock: Star
     app.register_blueprint(ops.blueprint(answerer, settings, clock))
     app.register_blueprint(pages.blueprint(answerer, settings))
     _handle_errors(app, answerer)
+    # what is registered last runs first
+    _note(app, answerer.monitor)
     _add_headers(app, answerer, settings)
     return app
 
@@ -57,14 +65,30 @@ def asgi() -> Bridge:
     # what is loaded stays: the collector need not look at it after every few rows of a batch (decision 0020)
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
-    return Bridge(app, answerer, settings.max_body_bytes, settings.fast_path, clock.listening, admission)
+    limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
+    return Bridge(app, answerer, limit_bytes, has_door, clock.listening, admission, route_of)
+
+
+def _finder(app: Flask) -> Callable[[str, str], str]:
+    """Return what tells the rule that a method and a path match."""
+    adapter = app.url_map.bind("")
+
+    def find(method: str, path: str) -> str:
+        try:
+            rule, _ = adapter.match(path, method, return_rule=True)
+        except HTTPException:
+            return ""
+        return str(rule.rule)
+
+    return find
 
 
 def _handle_errors(app: Flask, answerer: Answerer) -> None:
     """Turn every exception into a problem document, in one place."""
 
     def reply(error: BaseException) -> Response:
-        return to_response(errors.to_reply(error, _request_id(), answerer.headers))
+        request.environ[REFUSAL] = error
+        return to_response(errors.to_reply(error, _request_id(), answerer.headers), Response)
 
     @app.errorhandler(ServiceError)
     def refused(error: ServiceError) -> Response:
@@ -96,6 +120,27 @@ def _request_id() -> str:
     if found is None:
         found = request.environ["rookery.request_id"] = request_id_for(request.headers.get("X-Request-Id", ""))
     return found
+
+
+def _note(app: Flask, monitor: Monitor) -> None:
+    """Tell the monitor about every request but those that the answerer answered."""
+
+    @app.before_request
+    def begin() -> None:
+        request.environ[BEGAN] = time.perf_counter()
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        if not isinstance(response, Answered):
+            environ, route = request.environ, "" if request.url_rule is None else request.url_rule.rule
+            began, wait, request_id = environ[BEGAN], environ.get(WAITED, 0.0), response.headers["X-Request-Id"]
+            refusal = environ.get(REFUSAL)
+            if refusal is not None:
+                monitor.note_refusal(refusal, request_id, route=route, began=began, wait=wait)
+            else:
+                total = time.perf_counter() - began
+                monitor.note(Served(ROOKERY, route, response.status_code, "", request_id, began, wait, total))
+        return response
 
 
 def _add_headers(app: Flask, answerer: Answerer, settings: Settings) -> None:

@@ -10,18 +10,24 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
-from service.answer import Answerer, Call, request_id_for
+from service.answer import Answerer, request_id_for
+from service.form import Call
+from service.monitor import PREDICT
 from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
-READ = frozenset((b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for"))
+READ = frozenset(
+    (b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for", b"traceparent", b"x-cloud-trace-context")
+)
 # what asks for more than a plain answer
 SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"))
 # stands for the request id in a prepared answer; well-formed, and in nothing else
 MARK = "0-request-id-0"
 
 Head = dict[bytes, bytes]
+
+_OVERLOADED = overloaded()
 
 
 class Connection(TimedProtocol):
@@ -41,6 +47,7 @@ class Connection(TimedProtocol):
         self._body: list[bytes] = []
         self._peer = ""
         self._is_whole = self._is_waiting = False
+        self._waits_since = 0.0
         self._admission: Admission = worker.asgi.admission
 
     def connection_made(self, transport: Any) -> None:
@@ -74,7 +81,7 @@ class Connection(TimedProtocol):
                 self._admission.took(time.monotonic() - begin)
             elif self._admission.enter(self):
                 # what comes meanwhile is kept, up to a bound, and read after the answer
-                self._is_waiting = True
+                self._is_waiting, self._waits_since = True, time.monotonic()
             else:
                 goes_on = self._answer(has_expired=True)
         return goes_on
@@ -82,7 +89,13 @@ class Connection(TimedProtocol):
     def take_turn(self, has_expired: bool) -> None:
         """See `service.admission.Waiting`."""
         self._is_waiting = False
-        if not self._closed and self._answer(has_expired) and self._answer_what_is_whole() and not self._is_waiting:
+        waited = time.monotonic() - self._waits_since
+        if (
+            not self._closed
+            and self._answer(has_expired, waited)
+            and self._answer_what_is_whole()
+            and not self._is_waiting
+        ):
             self._resume_reading()
 
     def _takes_over(self) -> bool:
@@ -134,11 +147,12 @@ class Connection(TimedProtocol):
         """Return the path that was asked for, cut to 64 characters."""
         return super()._route() if self._head is None else "/predict"
 
-    def _answer(self, has_expired: bool) -> bool:
+    def _answer(self, has_expired: bool, wait_seconds: float = 0.0) -> bool:
         """Answer the request that is whole, and parse what was sent after it; says whether the connection goes on.
 
         Args:
             has_expired: it waited, or would wait, for too long: say so instead.
+            wait_seconds: how long it waited.
         """
         answerer, head = cast("Answerer", self._answerer), cast("Head", self._head)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -149,9 +163,11 @@ class Connection(TimedProtocol):
         self._stage = HEAD
         self.worker.nr += 1
         if has_expired:
-            self._safe_write(_refusal(answerer).to_bytes(head.get(b"x-request-id", b"").decode("latin-1")))
+            request_id = request_id_for(head.get(b"x-request-id", b"").decode("latin-1"))
+            answerer.monitor.note_refusal(_OVERLOADED, request_id, route=PREDICT, wait=wait_seconds)
+            self._safe_write(_refusal(answerer).to_bytes(request_id))
         else:
-            self._safe_write(to_bytes(answerer.answer(_to_call(head, body, self._peer))))
+            self._safe_write(to_bytes(answerer.answer(_to_call(head, body, self._peer, wait_seconds))))
         if is_cut:
             self._close_transport()
             return False
@@ -171,9 +187,9 @@ class Refusal:
         self._head, self._head_end = (b"\r\n".join(lines) + b"\r\ncontent-length: ").split(MARK.encode())
         self._rest_bytes = len(self._body) + len(self._body_end)
 
-    def to_bytes(self, given_id: str) -> bytes:
-        """Return the whole answer to one call."""
-        request_id = request_id_for(given_id).encode()
+    def to_bytes(self, call_id: str) -> bytes:
+        """Return the whole answer to the call with this id."""
+        request_id = call_id.encode()
         length = b"%d\r\n" % (self._rest_bytes + len(request_id))
         date = protocol._get_cached_date_header()
         return b"".join(
@@ -211,7 +227,7 @@ def _plain_head(parser: Any) -> Head | None:
     return head if b"host" in head else None
 
 
-def _to_call(head: Head, body: bytes, peer: str) -> Call:
+def _to_call(head: Head, body: bytes, peer: str, wait_seconds: float) -> Call:
     """Return the call that Flask's door would make of the same request."""
     texts = {name: value.decode("latin-1") for name, value in head.items()}
     return Call(
@@ -222,4 +238,7 @@ def _to_call(head: Head, body: bytes, peer: str) -> Call:
         request_id=texts.get(b"x-request-id", ""),
         forwarded=texts.get(b"x-forwarded-for", ""),
         peer=peer,
+        traceparent=texts.get(b"traceparent", ""),
+        cloud_trace=texts.get(b"x-cloud-trace-context", ""),
+        wait_seconds=wait_seconds,
     )

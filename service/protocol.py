@@ -11,10 +11,10 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import ParseError, UnsupportedTransferCoding
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from service.answer import request_id_for
+from service.answer import Answerer, request_id_for
 from service.deadlines import Deadlines, Window
 from service.errors import OtherHttpError, ServiceError, echo, internal_error, to_reply
-from service.reply import Headers, Reply
+from service.reply import Reply
 
 # request line and headers together, as at Google's front ends; more is refused however slowly it comes
 HEAD_BYTES = 64 << 10
@@ -279,14 +279,13 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
             error = OtherHttpError(status, protocol._REASON_PHRASES.get(status, "Refused"))
             # the parser's words quote the request: what is not text becomes question marks
             error.detail = echo(message.encode("utf-8", "replace").decode())
-        reply = to_reply(error, request_id_for(self._given_id()), self._model_headers())
+        request_id = request_id_for(self._given_id())
+        answerer: Answerer | None = getattr(self.worker.asgi, "answerer", None)
+        if answerer is not None:
+            answerer.monitor.note_refusal(error, request_id)
+        reply = to_reply(error, request_id, () if answerer is None else answerer.headers)
         headers = (*reply.headers, *extra_headers, ("Connection", "close"))
         self._safe_write(to_bytes(Reply(reply.status, headers, reply.body)))
-
-    def _model_headers(self) -> Headers:
-        """Return the headers that name the model in use."""
-        answerer = getattr(self.worker.asgi, "answerer", None)
-        return () if answerer is None else answerer.headers
 
     def _given_id(self) -> str:
         """Return the request id that the client gave, empty if none or several."""

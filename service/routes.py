@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from service.answer import Answerer, Call
+from service.answer import Answerer
+from service.form import Call
+from service.monitor import WAITED
 from service.reply import Reply
 
 
@@ -24,15 +26,27 @@ def blueprint(answerer: Answerer) -> Blueprint:
             request_id=request.headers.get("X-Request-Id", ""),
             forwarded=request.headers.get("X-Forwarded-For", ""),
             peer=request.remote_addr or "",
+            traceparent=request.headers.get("Traceparent", ""),
+            cloud_trace=request.headers.get("X-Cloud-Trace-Context", ""),
+            wait_seconds=request.environ.get(WAITED, 0.0),
         )
         return to_response(answerer.answer(call))
 
     return routes
 
 
-def to_response(reply: Reply) -> Response:
-    """Turn a reply into Flask's form, header for header."""
-    response = Response(reply.body, reply.status)
+class Answered(Response):
+    """What the answerer answered, and noted."""
+
+
+def to_response(reply: Reply, kind: type[Response] = Answered) -> Response:
+    """Turn a reply into Flask's form, header for header.
+
+    Args:
+        reply: of the answerer, or one that nobody has noted yet.
+        kind: `Response` for the latter.
+    """
+    response = kind(reply.body, reply.status)
     # the framework's own defaults go, so that both doors send the same headers in the same order
     response.headers.clear()
     response.headers.extend(reply.headers)

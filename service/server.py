@@ -15,6 +15,7 @@ from service.admission import Admission, Lane, overloaded
 from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, ServiceError, to_reply
+from service.monitor import WAITED
 from service.reply import Reply
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Bridge:
         has_short_door: bool = False,
         listening: Callable[[], None] = lambda: None,
         admission: Admission | None = None,
+        route_of: Callable[[str, str], str] = lambda method, path: "",  # noqa: ARG005 - names tell which is which
     ) -> None:
         """Stand before a WSGI application.
 
@@ -81,9 +83,10 @@ class Bridge:
             has_short_door: whether connections may answer plain predictions themselves.
             listening: called once, when the server takes connections.
             admission: the queue before the answers; None for one with the settings' defaults.
+            route_of: method and path → the rule of the application that matches, empty if none.
         """
         self._wsgi, self.answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
-        self._listening = listening
+        self._listening, self._route_of = listening, route_of
         self.short_door = answerer if has_short_door else None
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
         self.lane = Lane(LANE_BUDGETS * self.admission.budget_seconds, self.admission.most_waiting)
@@ -98,8 +101,7 @@ class Bridge:
         environ = to_environ(scope)
         body = await self._receive_body(environ, receive)
         if isinstance(body, ServiceError):
-            request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            await send_and_close(to_reply(body, request_id, self.answerer.headers), send)
+            await send_and_close(self._refuse(body, environ), send)
             return
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -116,11 +118,22 @@ class Bridge:
         else:
             answer = await self._answer_in_turn(environ)
         if answer is None:
-            request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-            answer = _plain(to_reply(overloaded(), request_id, self.answerer.headers))
+            answer = _plain(self._refuse(overloaded(), environ))
         status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
+
+    def _refuse(self, error: ServiceError, environ: dict[str, Any]) -> Reply:
+        """Refuse a request that the application never sees, and note it."""
+        request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
+        route = self._route_of(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        self.answerer.monitor.note_refusal(error, request_id, route=route, wait=environ.get(WAITED, 0.0))
+        return to_reply(error, request_id, self.answerer.headers)
+
+    def _call(self, environ: dict[str, Any], arrived: float) -> Answer:
+        """Call the application with a request that arrived at a moment of the monotonic clock."""
+        environ[WAITED] = time.monotonic() - arrived
+        return call_wsgi(self._wsgi, environ)
 
     async def _answer_in_turn(self, environ: dict[str, Any]) -> Answer | None:
         """Answer in the event loop once it is this request's turn; None if that would take too long."""
@@ -130,9 +143,13 @@ class Bridge:
             self.admission.took(time.monotonic() - begin)
             return answer
         later: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        if not self.admission.enter(Turn(lambda: call_wsgi(self._wsgi, environ), later)):
+        arrived = time.monotonic()
+        if not self.admission.enter(Turn(lambda: self._call(environ, arrived), later)):
             return None
-        return await later
+        late = await later
+        if late is None:
+            environ[WAITED] = time.monotonic() - arrived
+        return late
 
     async def _answer_beside(self, environ: dict[str, Any], kind: str, size_bytes: int) -> Answer | None:
         """Answer in the worker thread; None if it has too much to do already."""
@@ -140,12 +157,14 @@ class Bridge:
         if place is None:
             return None
         seconds: list[float] = []
+        arrived = time.monotonic()
 
         def work() -> Answer | None:
-            if self.lane.has_expired(place):
-                return None
             begin = time.monotonic()
-            answer = call_wsgi(self._wsgi, environ)
+            if self.lane.has_expired(place):
+                environ[WAITED] = begin - arrived
+                return None
+            answer = self._call(environ, arrived)
             seconds.append(time.monotonic() - begin)
             return answer
 

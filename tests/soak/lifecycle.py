@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from load import groups
 from tests.conftest import quick_spec
-from tests.integration import faulty, groups, servers
+from tests.integration import faulty, servers
 from tests.integration.mixed import ADELIE, Client, post
 from tests.integration.servers import Server
 from tests.integration.test_memory import descriptors, threads

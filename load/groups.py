@@ -1,11 +1,11 @@
-"""Control groups (Linux, versions 1 and 2) with a limit, for who may make them."""
+"""Control groups (Linux, versions 1 and 2) with a limit on memory or processor, for who may make them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
@@ -33,6 +33,12 @@ def enter(folder: Path, pid: int) -> None:
     (folder / "cgroup.procs").write_text(str(pid))
 
 
+def throttled_seconds(folder: Path) -> float:
+    """Return for how long the processes of a group had to wait because its share of the processor was used up."""
+    told = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+    return int(told["throttled_usec"]) / 1e6 if "throttled_usec" in told else int(told.get("throttled_time", 0)) / 1e9
+
+
 def leave(folder: Path) -> None:
     """Put every process of a group into the one above."""
     for pid in (folder / "cgroup.procs").read_text().split():
@@ -41,7 +47,8 @@ def leave(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _made(controller: str, limits: dict[str, object]) -> Iterator[Path | None]:
+def _made(controller: str, limits: Mapping[str, object]) -> Iterator[Path | None]:
+    """Keep a group while the block runs."""
     folder = _make(controller, limits)
     try:
         yield folder
@@ -51,8 +58,9 @@ def _made(controller: str, limits: dict[str, object]) -> Iterator[Path | None]:
             folder.rmdir()
 
 
-def _make(controller: str, limits: dict[str, object]) -> Path | None:
-    name = f"rookery-test-{os.getpid()}-{secrets.token_hex(4)}"
+def _make(controller: str, limits: Mapping[str, object]) -> Path | None:
+    """Make a group with those limits that this kernel knows, or nothing."""
+    name = f"rookery-{os.getpid()}-{secrets.token_hex(4)}"
     for above in _own(controller):
         folder = above / name
         try:

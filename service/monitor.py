@@ -1,0 +1,157 @@
+"""The one place that is told about every finished call; metrics, events and traces read from here.
+
+A call is noted in well under a microsecond; what it means is worked out later, for many calls at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from model.predictor import Answer, Prediction
+from service.errors import Problem, ServiceError, internal_error
+from service.instances import Instances
+
+log = logging.getLogger(__name__)
+
+# so many calls are handed on together: their share of the work is small, and so is the pause
+MOST_CALLS = 256
+# a batch is handed on at once: many of them would be many rows to keep
+BATCH_ROWS = 16
+
+# in a WSGI environ: seconds that the request waited for its turn
+WAITED = "rookery.wait_seconds"
+
+ROOKERY = "rookery"
+PREDICT = "/predict"
+
+
+class Served(NamedTuple):
+    """A call that was answered or refused, once for each; times in seconds.
+
+    Attributes:
+        protocol: `rookery` or one of the standard protocols.
+        route: the rule that matched, such as `/predict`; empty if the request was not read so far.
+        status: of the HTTP answer.
+        reason: slug of the refusal, empty if there was none.
+        request_id: as answered.
+        began: when it was begun to be answered, on `time.perf_counter`.
+        wait: how long it waited for its turn before that.
+        total: how long the answer took, all stages together.
+        decode: from bytes to instances; as the other stages 0 where it was not reached.
+        predict: the model, with contributions if they were asked for.
+        render: from answers to bytes.
+        instances: what was asked; None unless it was answered with predictions.
+        answers: of the good instances, in order; None likewise.
+        problems: what a refusal named.
+        traceparent: the caller's W3C trace context as it came, empty if none.
+        cloud_trace: the caller's `X-Cloud-Trace-Context` as it came, empty if none.
+    """
+
+    protocol: str
+    route: str
+    status: int
+    reason: str
+    request_id: str
+    began: float
+    wait: float
+    total: float
+    decode: float = 0.0
+    predict: float = 0.0
+    render: float = 0.0
+    instances: Instances | None = None
+    answers: Sequence[Answer] | Prediction | None = None
+    problems: tuple[Problem, ...] = ()
+    traceparent: str = ""
+    cloud_trace: str = ""
+
+
+class Consumer(Protocol):
+    """Reads finished calls."""
+
+    def take(self, calls: Sequence[Served]) -> None:
+        """Read some calls, in the order they were finished; by one thread at a time."""
+        ...
+
+
+class Monitor:
+    """Collects finished calls and hands them on to whoever reads them."""
+
+    def __init__(self, consumers: Sequence[Consumer] = ()) -> None:
+        """Begin with none.
+
+        Args:
+            consumers: who reads them; one that fails is logged, and harms neither the others nor the answer.
+        """
+        self._consumers = tuple(consumers)
+        self._calls: list[Served] = []
+        self._lock = threading.Lock()
+
+    def note(self, call: Served) -> None:
+        """Note a finished call; from any thread."""
+        calls = self._calls
+        calls.append(call)
+        instances = call.instances
+        if len(calls) >= MOST_CALLS or (instances is not None and len(instances.matrix) > BATCH_ROWS):
+            self.flush()
+
+    def note_refusal(
+        self,
+        error: BaseException,
+        request_id: str,
+        *,
+        route: str = "",
+        protocol: str = ROOKERY,
+        began: float | None = None,
+        wait: float = 0.0,
+        traceparent: str = "",
+        cloud_trace: str = "",
+    ) -> None:
+        """Note a refused call.
+
+        Args:
+            error: why; anything but a `ServiceError` is a failure of ours.
+            request_id: as answered.
+            route: see `Served`, as the other arguments.
+            protocol: see there.
+            began: None if nothing was done for it.
+            wait: see there.
+            traceparent: see there.
+            cloud_trace: see there.
+        """
+        refusal = error if isinstance(error, ServiceError) else internal_error()
+        now = time.perf_counter()
+        began = now if began is None else began
+        self.note(
+            Served(
+                protocol,
+                route,
+                refusal.status,
+                refusal.slug,
+                request_id,
+                began,
+                wait,
+                now - began,
+                problems=refusal.problems,
+                traceparent=traceparent,
+                cloud_trace=cloud_trace,
+            )
+        )
+
+    def flush(self) -> None:
+        """Hand on what was noted so far."""
+        with self._lock:
+            calls = self._calls
+            # other threads append meanwhile, to the end of the same list
+            taken = calls[: len(calls)]
+            del calls[: len(taken)]
+            if not taken:
+                return
+            for consumer in self._consumers:
+                try:
+                    consumer.take(taken)
+                except Exception:  # what watches a prediction must not harm it, whatever fails
+                    log.exception("monitor.failed", extra={"consumer": type(consumer).__name__, "calls": len(taken)})

@@ -1,0 +1,170 @@
+"""Every finished call is noted once, whichever door it came through, and whoever reads them cannot do harm."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+from flask import Flask
+
+from service.answer import Answerer
+from service.app import create_app
+from service.config import Settings
+from service.errors import Overloaded
+from service.monitor import BATCH_ROWS, MOST_CALLS, Monitor, Served
+from service.server import Bridge
+from tests.unit.service.calls import ADELIE, ask, request
+
+
+class Reader:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Served]] = []
+
+    def take(self, calls: Sequence[Served]) -> None:
+        self.batches.append(list(calls))
+
+    @property
+    def calls(self) -> list[Served]:
+        return [call for batch in self.batches for call in batch]
+
+
+class Failing:
+    """Fails whatever it is given."""
+
+    def take(self, calls: Sequence[Served]) -> None:
+        raise RuntimeError("disk full")
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture
+def watched(answerer: Answerer, reader: Reader) -> Answerer:
+    """Penguins, and somebody who reads every call."""
+    return Answerer(answerer.state, Settings(), Monitor([reader]))
+
+
+@pytest.fixture
+def app(watched: Answerer) -> Flask:
+    return create_app(Settings(), watched)
+
+
+def seen(watched: Answerer, reader: Reader) -> list[tuple[str, int, str]]:
+    """Return route, status and reason of every call so far."""
+    watched.monitor.flush()
+    return [(call.route, call.status, call.reason) for call in reader.calls]
+
+
+def test_an_answer_is_noted_with_everything_known(watched, reader):
+    reply = ask(watched, ADELIE, traceparent="00-a-b-01", cloud_trace="c/1;o=1", wait_seconds=0.25)
+    watched.monitor.flush()
+    [call] = reader.calls
+    assert (call.protocol, call.route, call.status, call.reason) == ("rookery", "/predict", 200, "")
+    assert (call.request_id, call.traceparent, call.cloud_trace, call.wait) == ("test-1", "00-a-b-01", "c/1;o=1", 0.25)
+    assert call.instances is not None
+    assert call.answers is not None
+    assert (reply.status, call.instances.matrix.shape, len(call.answers)) == (200, (1, 4), 1)
+    assert min(call.decode, call.predict, call.render) > 0
+    assert call.total == pytest.approx(call.decode + call.predict + call.render)
+
+
+def test_a_batch_is_noted_with_its_predictions_and_handed_on_at_once(watched, reader):
+    ask(watched, {"instances": [ADELIE] * (BATCH_ROWS + 1)})
+    [call] = reader.calls
+    assert len(call.answers.classes) == BATCH_ROWS + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason", "codes"),
+    [
+        (b"{", 400, "malformed-body", ["malformed"]),
+        ({**ADELIE, "bill_length_mm": "39"}, 422, "invalid-instance", ["type"]),
+        ({**ADELIE, "flipper_length_mm": 7.13}, 400, "implausible-value", ["unit"]),
+    ],
+)
+def test_a_refusal_is_noted_with_its_problems_and_without_the_instances(watched, reader, body, status, reason, codes):
+    ask(watched, body)
+    assert seen(watched, reader) == [("/predict", status, reason)]
+    [call] = reader.calls
+    assert ([problem.code for problem in call.problems], call.instances, call.answers) == (codes, None, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/health/live", ("/health/live", 200, "")),
+        ("GET", "/predict", ("", 405, "method-not-allowed")),
+        ("POST", "/nowhere", ("", 404, "not-found")),
+        ("GET", "/docs/assets/nothing.css", ("/docs/assets/<name>", 404, "not-found")),
+        ("POST", "/predict", ("/predict", 200, "")),
+        ("POST", "/predict/", ("/predict", 200, "")),
+        ("POST", "/predict?x=1", ("/predict", 400, "invalid-parameter")),
+    ],
+)
+def test_flask_notes_every_request_once(app, watched, reader, method, path, expected):
+    answered = request(app, method, path, ADELIE if method == "POST" else b"", HTTP_X_REQUEST_ID="test-1")
+    assert seen(watched, reader) == [expected]
+    assert (answered.status, answered.header("X-Request-Id"), reader.calls[0].request_id) == (
+        expected[1], "test-1", "test-1",
+    )  # fmt: skip
+
+
+def test_what_the_bridge_refuses_is_noted_with_the_route_it_was_meant_for(app, watched, reader):
+    bridge = Bridge(app, watched, max_body_bytes=10, route_of=lambda method, path: f"{method} {path}")
+    messages = iter([{"type": "http.request", "body": b"x" * 11, "more_body": False}])
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        del message
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "http_version": "1.1", "headers": [],
+    }  # fmt: skip
+    asyncio.run(bridge(scope, receive, send))
+    assert seen(watched, reader) == [("POST /predict", 413, "body-too-large")]
+
+
+def test_calls_are_handed_on_in_order_once_there_are_many():
+    reader = Reader()
+    monitor = Monitor([reader])
+    for number in range(2 * MOST_CALLS + 1):
+        monitor.note_refusal(Overloaded(), str(number))
+    assert [len(batch) for batch in reader.batches] == [MOST_CALLS, MOST_CALLS]
+    monitor.flush()
+    assert [call.request_id for call in reader.calls] == [str(number) for number in range(2 * MOST_CALLS + 1)]
+
+
+def test_none_is_lost_or_read_twice_when_many_threads_note_them():
+    reader = Reader()
+    monitor = Monitor([reader])
+
+    def note(thread: int) -> None:
+        for number in range(5_000):
+            monitor.note_refusal(Overloaded(), f"{thread}-{number}")
+
+    threads = [threading.Thread(target=note, args=(thread,)) for thread in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    monitor.flush()
+    ids = [call.request_id for call in reader.calls]
+    assert (len(ids), len(set(ids))) == (20_000, 20_000)
+
+
+def test_a_reader_that_fails_is_logged_and_harms_nobody(answerer, reader, caplog):
+    watched = Answerer(answerer.state, Settings(), Monitor([Failing(), reader]))
+    assert ask(watched, ADELIE).status == 200
+    watched.monitor.flush()
+    assert len(reader.calls) == 1
+    assert [(record.message, vars(record)["consumer"], vars(record)["calls"]) for record in caplog.records] == [
+        ("monitor.failed", "Failing", 1)
+    ]
