@@ -86,7 +86,7 @@ class Controller:
             raise
         except Exception as error:
             # the guard: a candidate does not keep its traffic while nobody judges it
-            self._roll_back(state, f"the controller failed: {error!r}")
+            self._roll_back(self._mover.held(state)[1], f"the controller failed: {error!r}")
             raise
 
     def _begin(self, digest: str) -> State:
@@ -106,6 +106,8 @@ class Controller:
         found = states.of(service)
         if found is not None and not found.is_over:
             return self._take_over(service, found, digest)
+        if found is not None and states.is_done(service, found):
+            return found
         fresh = states.begin(service, self._plan, now, self._holder, digest)
         if found is not None and found.candidate == fresh.candidate and found.phase is not Phase.PROMOTED:
             raise RolloutError(f"{found.candidate} {found.phase.value} before: {found.reason}; to try again: retry")
@@ -116,8 +118,8 @@ class Controller:
     def _take_over(self, service: Service, found: State, digest: str) -> State:
         if found.plan != self._plan.name:
             raise RolloutError(f"a rollout by the plan {found.plan} goes on; run it with --plan {found.plan}")
-        candidate = next((one.revision for one in service.traffic if one.tag == states.CANDIDATE), found.candidate)
-        if candidate != found.candidate:
+        candidate = states.candidate_of(service)
+        if candidate not in (None, found.candidate):
             raise RolloutError(f"the rollout of {found.candidate} goes on; abort it before {candidate} is rolled out")
         if found.digest != digest:
             raise RolloutError(f"the rollout that goes on is of the bundle {found.digest}, not {digest}")

@@ -15,6 +15,7 @@ SETTLE_SECONDS = 300.0
 PATIENCE_SECONDS = 300.0
 POLL_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 15.0
+ATTEMPTS = 20
 
 
 class StoodDown(Exception):
@@ -69,6 +70,8 @@ class Mover:
             raise StoodDown(f"the controller {found.holder} took over")
         if not found.is_over and states.shares(service) != states.wanted(found, self._plan):
             raise StoodDown(f"the traffic is {_say(states.shares(service))}: somebody moved it")
+        if not found.is_over and states.candidate_of(service) != found.candidate:
+            raise StoodDown(f"the tag {states.CANDIDATE} is not on {found.candidate} any more: somebody moved it")
         return service, found
 
     def move(self, expected: State, to: Callable[[State], State]) -> State:
@@ -86,9 +89,8 @@ class Mover:
             StoodDown: see `held`; nothing was written over what others did.
             Unavailable, Refused: the platform does not let us.
         """
-        deadline, wait = self._clock.now() + PATIENCE_SECONDS, POLL_SECONDS
         wish: State | None = None
-        while True:
+        for attempt in range(ATTEMPTS):
             service, found = self.held(expected)
             if found == wish or (found.phase, found.step) != (expected.phase, expected.step):
                 return found
@@ -98,10 +100,16 @@ class Mover:
             try:
                 self._platform.write(states.with_traffic(service, wish, self._plan))
             except (Conflict, Unavailable):
-                if self._clock.now() >= deadline:
-                    raise
-                self._clock.sleep(wait)
-                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+                self._clock.sleep(min(POLL_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
+        raise Unavailable(f"no write to {service.name} succeeded in {ATTEMPTS} attempts")
+
+    def write(self, service: Service) -> None:
+        """Write a service, in one try.
+
+        Raises:
+            Conflict, Unavailable, Refused: see `Platform.write`.
+        """
+        self._platform.write(service)
 
     def annotate(self, service: Service, state: State) -> State:
         """Write the state alone and leave the traffic as it was read; one try.

@@ -120,6 +120,17 @@ def shares(service: Service) -> dict[str, int]:
     return found
 
 
+def candidate_of(service: Service) -> str | None:
+    """Return the revision that has the tag `candidate`."""
+    return next((target.revision for target in service.traffic if target.tag == CANDIDATE), None)
+
+
+def is_done(service: Service, state: State) -> bool:
+    """Whether the rollout was promoted, still serves everything, and no other candidate waits."""
+    is_promoted = state.phase is Phase.PROMOTED and shares(service) == {state.candidate: 100}
+    return is_promoted and candidate_of(service) is None
+
+
 def wanted(state: State, plan: Plan) -> dict[str, int]:
     """Return what `shares` must be in this state."""
     percent = state.percent(plan)
@@ -148,7 +159,7 @@ def begin(service: Service, plan: Plan, now_seconds: float, holder: str, digest:
         RolloutError: there is no candidate, the traffic is split, or the rollout of another one goes on.
     """
     serving = shares(service)
-    candidate = next((target.revision for target in service.traffic if target.tag == CANDIDATE), None)
+    candidate = candidate_of(service)
     if candidate is None:
         raise RolloutError(f"no revision of {service.name} has the tag {CANDIDATE}; deploy one: make deploy")
     if len(serving) != 1:
