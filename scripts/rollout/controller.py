@@ -12,7 +12,7 @@ from enum import StrEnum
 from scripts.rollout import state as states
 from scripts.rollout.doors import Clock, Event, Observer, Prober, Recorder
 from scripts.rollout.gate import judge, judge_probe
-from scripts.rollout.moves import PATIENCE_SECONDS, POLL_SECONDS, Mover, StoodDown
+from scripts.rollout.moves import AT_ONCE_SECONDS, PATIENCE_SECONDS, POLL_SECONDS, Mover, StoodDown
 from scripts.rollout.plan import Plan, Policy
 from scripts.rollout.platform import Conflict, Platform, PlatformError, Service, Unavailable
 from scripts.rollout.state import Phase, RolloutError, State
@@ -226,7 +226,9 @@ class Controller:
         return moved
 
     def _roll_back(self, state: State, reason: str) -> End | None:
-        moved = self._mover.move(state, lambda found: found.at(Phase.ROLLED_BACK, self._clock.now(), reason))
+        moved = self._mover.move(
+            state, lambda found: found.at(Phase.ROLLED_BACK, self._clock.now(), reason), AT_ONCE_SECONDS
+        )
         self._tell("moved", moved, reason)
         return self._ended(moved) if moved.is_over else None
 

@@ -23,10 +23,9 @@ def explain(events: Sequence[Event]) -> list[str]:
             lines += [f"             {_sentence(finding)}" for finding in event.judgement.findings]
             if event.observation is not None:
                 seen = event.observation
-                lines.append(
-                    f"             seen: {len(seen.candidate)} windows of the candidate, {len(seen.stable)} of the stable "
-                    f"revision, {'of the same time' if event.is_concurrent else 'of the time before'}"
-                )
+                when = "of the same time" if event.is_concurrent else "of the time before"
+                windows = f"{len(seen.candidate)} of the candidate, {len(seen.stable)} of the stable revision {when}"
+                lines.append(f"             windows: {windows}")
     return lines
 
 

@@ -15,8 +15,6 @@ LIVE = ("errors", "latency", "refusals", "classes", "confidence", "novelty")
 BEFORE = ("errors", "latency")
 # what a paired replay tells as well
 MODEL = ("classes", "confidence", "novelty")
-# this share of the windows with requests may lack a metric
-MISSING_MAX = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def gather(gate: str, observation: Observation, slow_seconds: float, *, is_concu
         busy = [start for start in candidate.keys() & stable.keys() if _is_busy(candidate[start], stable[start])]
         lacking = [start for start in busy if start not in starts]
         chosen = [[side[start] for start in starts] for side in known]
-        is_partial = len(lacking) > MISSING_MAX * len(busy)
+        is_partial = bool(lacking)
     else:
         chosen = [list(side.values()) for side in known]
         is_partial = False

@@ -143,6 +143,11 @@ def table(plan: Plan, rollouts: int, seed: int, kinds: Sequence[str] = tuple(CAN
     return lines, is_kept
 
 
+def median(values: Sequence[float]) -> str:
+    """Return the middle of some numbers, as the table shows it."""
+    return _quantile(values, 50)
+
+
 def _share(count: int, of: int) -> str:
     return f"{count / of * 100:.1f} %"
 

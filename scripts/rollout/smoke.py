@@ -94,8 +94,8 @@ class HttpProber:
 
     def verify(self, url: str) -> str:
         """See `doors.Prober`."""
-        if self._json("GET", f"{url}/health/ready") is None:
-            return f"{url}/health/ready does not answer 200"
+        if trouble := is_alive(self._session, url, self._token()):
+            return trouble
         if self._predict(url, self._golden.rows[:1]) is None:
             return f"{url}/predict does not answer a golden row"
         return ""
@@ -130,14 +130,25 @@ class HttpProber:
         return found if found.shape == (len(rows), len(self._golden.classes)) else None
 
     def _json(self, method: str, url: str, body: object = None) -> Mapping[str, Any] | None:
-        token = self._token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            reply = self._session.request(method, url, json=body, headers=headers, timeout=TIMEOUT_SECONDS)
-            found = reply.json() if reply.status_code == 200 else None
-        except (requests.exceptions.RequestException, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        return _ask(self._session, method, url, self._token(), body)
+
+
+def is_alive(session: Any, url: str, token: str | None) -> str:
+    """Return an empty text if a service says that it is ready, else why it is not alive."""
+    if _ask(session, "GET", f"{url}/health/ready", token) is None:
+        return f"{url}/health/ready does not answer 200"
+    return ""
+
+
+def _ask(session: Any, method: str, url: str, token: str | None, body: object = None) -> Mapping[str, Any] | None:
+    """Return the JSON object of a 200, else None."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        reply = session.request(method, url, json=body, headers=headers, timeout=TIMEOUT_SECONDS)
+        found = reply.json() if reply.status_code == 200 else None
+    except (requests.exceptions.RequestException, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def compare(mine: Probabilities, known: Probabilities, theirs: Probabilities | None, tolerance: float) -> Replay:

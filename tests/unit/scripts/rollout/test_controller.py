@@ -297,9 +297,27 @@ def test_a_platform_that_stops_answering_leaves_everything_as_it_is(world):
     assert world.run("two") is End.PROMOTED
 
 
-def test_a_service_that_does_not_settle_is_waited_for_and_not_for_ever(world):
-    world.platform.unsettled_reads = 10**6
+def test_a_service_that_does_not_settle_on_what_was_written_is_waited_for_and_not_for_ever(world):
+    world.observer.health = "bad"
+
+    def stick(event):
+        if event.name == "moved" and event.percent == 5:
+            service = world.platform.service
+            stuck = replace(service, traffic=(Target(OLD, 100), Target(NEW, 0, "candidate")), settled=False)
+            world.platform.read = lambda: stuck
+
+    world.recorder.record = stick
     assert world.run() is End.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("health", "end"), [("good", End.PROMOTED), ("bad", End.ROLLED_BACK)])
+def test_a_revision_of_somebody_else_that_never_gets_ready_hinders_nothing(world, health, end):
+    world.observer.health = health
+    world.platform.unsettled_reads = 10**6
+    assert world.run() is end
+    judged = next(event for event in reversed(world.recorder.events) if event.name == "judged")
+    verified = [event.time_seconds for event in world.recorder.events if event.name == "verified"]
+    assert all(moment - judged.time_seconds <= 40 for moment in verified)
 
 
 def test_no_right_to_write_is_an_error_and_no_rollback(world):
