@@ -84,18 +84,21 @@ class Person:
         return self._write(changed)
 
     def _write(self, change: Callable[[Service, State], Service]) -> State:
+        wish: Service | None = None
+        state: State | None = None
         for attempt in range(ATTEMPTS):
             service = self._mover.settled()
             found = states.of(service)
+            if wish is not None and state is not None and service.annotations == wish.annotations:
+                # it was written: by this call, or by one that ended in an error all the same
+                return found or state
             if found is None:
                 raise RolloutError(f"{service.name} has no rollout")
+            wish, state = change(service, found), found
             try:
-                self._mover.write(change(service, found))
+                self._mover.write(wish)
             except (Conflict, Unavailable):
-                # what was written all the same is written again, which changes nothing
                 self._clock.sleep(min(POLL_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
-                continue
-            return states.of(self._mover.settled()) or found
         raise Unavailable(f"no write succeeded in {ATTEMPTS} attempts")
 
 

@@ -79,7 +79,7 @@ def test_enough_requests_that_are_not_yet_certain_say_what_is_wanted(canary):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_metric_that_is_missing_never_promotes_unless_nobody_collects_the_models_own(canary, part, sides):
     def without(start, n):
-        return window(start, n, **{part: None})
+        return replace(window(start, n), **{part: None})
 
     judgement = judge(
         seen(
@@ -104,7 +104,7 @@ def test_a_metric_that_is_missing_never_promotes_unless_nobody_collects_the_mode
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "requests"])
 def test_a_metric_that_is_missing_in_part_never_promotes(canary, part, side, share):
     def partly(start, n):
-        return window(start, n, **({part: None} if start >= 600 * share else {}))
+        return replace(window(start, n), **({part: None} if start >= 600 * share else {}))
 
     judgement = judge(seen(**{side: partly}), (), canary, 50)
     assert judgement.verdict is INCONCLUSIVE
