@@ -149,7 +149,7 @@ imports: $(STAMP) ## Check who imports whom
 	$(BIN)/lint-imports
 
 .PHONY: generated
-generated: $(STAMP) ## Write the generated parts of documents (the settings table)
+generated: $(STAMP) ## Write the generated parts of documents (the tables of settings and metrics)
 	$(BIN)/python -m tests.house.generated
 
 .PHONY: requirements

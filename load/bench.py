@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from load import bundles, parts, printing, processes
+from load import bundles, parts, printing, processes, watching
 from load.servers import LoadError
 from load.verdicts import DEMANDS, judge
+
+PARTS = {**parts.PARTS, "watching": watching.watching}
 
 EXAMPLES = """examples:
   python -m load.bench                                      everything, as `make bench` does
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         for name in given.only:
-            parts.PARTS[name](bench)
+            PARTS[name](bench)
     except LoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,9 +62,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
-    parser.add_argument(
-        "--only", type=_parts, default=list(parts.PARTS), help=f"some of {','.join(parts.PARTS)} (default: all)"
-    )
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
     parser.add_argument("--seconds", type=float, default=5, help="of load per server and round (default: 5)")
     parser.add_argument("--connections", type=int, default=16, help="kept alive (default: 16)")
@@ -76,9 +76,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _parts(text: str) -> list[str]:
     """Read the names of parts."""
     names = text.split(",")
-    unknown = sorted(set(names) - set(parts.PARTS))
+    unknown = sorted(set(names) - set(PARTS))
     if unknown:
-        raise argparse.ArgumentTypeError(f"no part is called {', '.join(unknown)}; there are {', '.join(parts.PARTS)}")
+        raise argparse.ArgumentTypeError(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
     return names
 
 

@@ -82,10 +82,13 @@ class Variable:
 
     def _place(self, values: FloatArray) -> NDArray[np.intp]:
         """Return the position of each value's bin, shape (n,)."""
-        present = ~np.isnan(values)
-        parts = np.full(len(values), len(self.places) - 1, dtype=np.intp)
-        known = values[present]
-        parts[present] = known if self.edges is None else np.searchsorted(self.edges, known, side="right")
+        missing = np.isnan(values)
+        if self.edges is not None:
+            parts = self.edges.searchsorted(values, side="right")
+        else:
+            parts = np.where(missing, 0, values).astype(np.intp)
+        if missing.any():
+            parts[missing] = len(self.places) - 1
         return self.places[parts]
 
 
@@ -106,8 +109,13 @@ class Baseline:
         Returns:
             For each variable counts of shape (b,), to which those of other rows can be added.
         """
-        answers = (probabilities.argmax(axis=1).astype(np.float64), probabilities.max(axis=1), novelty)
-        columns = (*matrix.T.astype(np.float64), *answers)
+        return self.count_answers(matrix, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty)
+
+    def count_answers(
+        self, matrix: FloatMatrix, classes: NDArray[np.intp], confidence: FloatArray, novelty: FloatArray
+    ) -> list[Counts]:
+        """Count the same where the predicted classes and their probabilities, shape (n,), are known already."""
+        columns = (*matrix.T.astype(np.float64), classes.astype(np.float64), confidence, novelty)
         return [variable.count(column) for variable, column in zip(self.variables, columns, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -113,6 +114,45 @@ class Family(msgspec.Struct, frozen=True):
         return self.width * len(self.values)
 
 
+def _catalogue() -> Iterator[Family]:
+    """Yield what all metrics are called and mean; the values of their labels come later."""
+    of, in_bin = ("digest", "kind", "name"), ("digest", "kind", "name", "bin")
+    cold = "warm is false in an instance's first 10 seconds"
+    yield Family(
+        REQUESTS, "counter", f"Requests answered or refused; {cold}", ("route", "protocol", "status", "reason", "warm")
+    )
+    text = f"From when a request was whole until it was answered, waiting included; {cold}"
+    yield Family(REQUEST_SECONDS, "histogram", text, ("route", "protocol", "warm"))
+    yield Family(STAGE_SECONDS, "histogram", "Time of each stage of requests answered with predictions", ("stage",))
+    yield Family(REFUSALS, "counter", "Refused requests that named a problem with this code", ("code",))
+    yield Family(IN_FLIGHT, "gauge", "Whole requests that are not answered yet")
+    yield Family(WAITING, "gauge", "Those among them that wait for their turn")
+    yield Family(PREDICTIONS, "counter", "Predictions by class", ("label",))
+    yield Family(CONFIDENCES, "histogram", "Largest probability of each prediction")
+    yield Family(SET_SIZES, "histogram", "Classes in each prediction set")
+    yield Family(NOVELTIES, "histogram", "Share of training rows less unusual than each instance")
+    yield Family(UNIT_MIXUPS, "counter", "Values found to be in another unit, refused or converted", ("feature",))
+    yield Family(DRIFT_ROWS, "counter", "Rows counted in the bins of the reference, every bin from 0 on", in_bin)
+    yield Family(DRIFT_REFERENCE, "gauge", "Training rows in the bin", in_bin, merge="max")
+    text = "How much more likely the bin becomes by a shift upwards; only where there is a score"
+    yield Family(DRIFT_SCORE, "gauge", text, in_bin, merge="max")
+    yield Family(DRIFT_MINIMUM, "gauge", "Rows from which on drift is judged", of, merge="max")
+    text = "From where on a test is significant"
+    yield Family(DRIFT_CRITICAL, "gauge", text, (*of, "test", "window"), merge="max")
+    yield Family(STARTS, "counter", "Workers that began to serve")
+    text = "Seconds each phase of the instance's start took; total is the time to ready"
+    yield Family(COLD_START, "kept", text, ("phase",))
+    labels = ("name", "version", "digest", "engine", "origin")
+    yield Family(INFO, "gauge", "The model in use", labels, merge="max")
+    yield Family(READY, "gauge", "Whether a verified model answers, in every worker", merge="min")
+    text = "Whether another bundle than the pinned one answers, in any worker"
+    yield Family(FALLBACK, "gauge", text, merge="max")
+
+
+# name → family, as they are documented
+METRICS = {family.name: family for family in _catalogue()}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each family's cells are: first what adds up, then what is kept, then gauges.
@@ -169,15 +209,7 @@ def all_families(state: State, watched: Baseline | None) -> list[Family]:
     if isinstance(state, Ready) and watched is not None:
         found += _of_model(state, state.predictor.manifest)
         found += _of_drift(state.digest, watched)
-    found.append(
-        Family(
-            READY,
-            "gauge",
-            "Whether a verified model answers, in every worker",
-            merge="min",
-            constants=(float(not isinstance(state, NotReady)),),
-        )
-    )
+    found.append(_filled(READY, constants=(float(not isinstance(state, NotReady)),)))
     return found
 
 
@@ -200,70 +232,39 @@ def _always() -> Iterator[Family]:
     """Yield what does not depend on the model."""
     ways = sorted(ROUTES.items(), key=lambda way: way[0] not in PREDICTING)
     warm = ("false", "true")
-    requests = tuple(
-        (route, protocol, *outcome, is_warm) for (route, protocol), outcome, is_warm in product(ways, outcomes(), warm)
-    )
-    yield Family(
-        REQUESTS, "counter", "Requests answered or refused; warm is false in an instance's first 10 seconds",
-        ("route", "protocol", "status", "reason", "warm"), requests,
-        shown=len(PREDICTING) * len(outcomes()) * len(warm),
-    )  # fmt: skip
-    timed = tuple((route, protocol, is_warm) for (route, protocol), is_warm in product(ways, warm))
-    yield Family(
-        REQUEST_SECONDS, "histogram", "From when a request was whole to its answer, waiting included",
-        ("route", "protocol", "warm"), timed, SECONDS, shown=len(PREDICTING) * len(warm),
-    )  # fmt: skip
-    yield Family(
-        STAGE_SECONDS, "histogram", "Time of each stage of the requests answered with predictions",
-        ("stage",), _singles(STAGES), SECONDS,
-    )  # fmt: skip
-    yield Family(
-        REFUSALS, "counter", "Refused requests that named a problem with this code", ("code",), _singles(CODES)
-    )
-    yield Family(IN_FLIGHT, "gauge", "Whole requests that are not answered yet")
-    yield Family(WAITING, "gauge", "Those among them that wait for their turn")
-    yield Family(STARTS, "counter", "Workers that began to serve")
-    yield Family(
-        COLD_START, "kept", "Seconds each phase of the instance's start took; total is the time to ready",
-        ("phase",), (KEY, *_singles(PHASES)),
-    )  # fmt: skip
+    requests = tuple((*way, *outcome, is_warm) for way, outcome, is_warm in product(ways, outcomes(), warm))
+    timed = tuple((*way, is_warm) for way, is_warm in product(ways, warm))
+    yield _filled(REQUESTS, requests, shown=len(PREDICTING) * len(outcomes()) * len(warm))
+    yield _filled(REQUEST_SECONDS, timed, bounds=SECONDS, shown=len(PREDICTING) * len(warm))
+    yield _filled(STAGE_SECONDS, _singles(STAGES), bounds=SECONDS)
+    yield _filled(REFUSALS, _singles(CODES))
+    yield from (METRICS[IN_FLIGHT], METRICS[WAITING], METRICS[STARTS])
+    yield _filled(COLD_START, (KEY, *_singles(PHASES)))
 
 
 def _of_model(ready: Ready, manifest: Manifest) -> Iterator[Family]:
     """Yield what the classes and features fix."""
-    yield Family(PREDICTIONS, "counter", "Predictions by class", ("label",), _singles(manifest.classes))
-    yield Family(CONFIDENCES, "histogram", "Largest probability of each prediction", bounds=CONFIDENCE)
-    yield Family(NOVELTIES, "histogram", "Share of training rows less unusual than each instance", bounds=NOVELTY)
-    sizes = tuple(map(float, range(1, min(len(manifest.classes), MOST_SIZES) + 1)))
-    yield Family(SET_SIZES, "histogram", "Classes in each prediction set", bounds=sizes)
-    names = manifest.feature_names
-    yield Family(UNIT_MIXUPS, "counter", "Values recognised as given in another unit", ("feature",), _singles(names))
+    yield _filled(PREDICTIONS, _singles(manifest.classes))
+    yield _filled(CONFIDENCES, bounds=CONFIDENCE)
+    yield _filled(NOVELTIES, bounds=NOVELTY)
+    yield _filled(SET_SIZES, bounds=tuple(map(float, range(1, min(len(manifest.classes), MOST_SIZES) + 1))))
+    yield _filled(UNIT_MIXUPS, _singles(manifest.feature_names))
     described = (manifest.name, manifest.version, ready.digest, ready.predictor.engine.name, ready.origin)
-    labels = ("name", "version", "digest", "engine", "origin")
-    yield Family(INFO, "gauge", "The model in use", labels, (described,), merge="max", constants=(1.0,))
-    text = "Whether another bundle than the pinned one answers, in any worker"
-    yield Family(FALLBACK, "gauge", text, merge="max", constants=(float(ready.is_fallback),))
+    yield _filled(INFO, (described,), constants=(1.0,))
+    yield _filled(FALLBACK, constants=(float(ready.is_fallback),))
 
 
 def _of_drift(digest: str, watched: Baseline) -> Iterator[Family]:
     """Yield what `deploy/monitoring/drift.rules.yml` reads."""
-    of = ("digest", "kind", "name")
     every: list[tuple[Labels, Variable]] = [((digest, one.kind, one.name), one) for one in watched.variables]
     bins: list[tuple[Labels, Variable, int]] = [
         ((*name, bin_), variable, index) for name, variable in every for index, bin_ in enumerate(variable.bins)
     ]
-    text = "Rows counted in the bins of the reference"
-    yield Family(DRIFT_ROWS, "counter", text, (*of, "bin"), tuple(name for name, _, _ in bins))
-    reference = {name: float(variable.reference[index]) for name, variable, index in bins}
-    yield _constant(DRIFT_REFERENCE, "Training rows in the bin", (*of, "bin"), reference)
-    scores = {
-        name: float(variable.scores[index])
-        for name, variable, index in bins
-        if variable.scores is not None and variable.scores[index] == variable.scores[index]
-    }
-    yield _constant(DRIFT_SCORE, "How much more likely the bin becomes by a shift upwards", (*of, "bin"), scores)
-    minima = {name: float(variable.minimum_rows) for name, variable in every}
-    yield _constant(DRIFT_MINIMUM, "Rows from which on drift is judged", of, minima)
+    yield _filled(DRIFT_ROWS, tuple(name for name, _, _ in bins))
+    yield _constant(DRIFT_REFERENCE, {name: float(variable.reference[index]) for name, variable, index in bins})
+    scores = {name: variable.scores[index] for name, variable, index in bins if variable.scores is not None}
+    yield _constant(DRIFT_SCORE, {name: float(score) for name, score in scores.items() if not math.isnan(score)})
+    yield _constant(DRIFT_MINIMUM, {name: float(variable.minimum_rows) for name, variable in every})
     limits: dict[Labels, float] = {}
     for window, level in drift.WINDOW_LEVELS.items():
         for (name, variable), limit in zip(every, drift.critical(watched, level), strict=True):
@@ -271,15 +272,42 @@ def _of_drift(digest: str, watched: Baseline) -> Iterator[Family]:
                 limits[*name, "chi_square", window] = limit.chi_square
             if variable.scores is not None:
                 limits[*name, "shift", window] = limit.shift
-    text = "From where on a test is significant"
-    yield _constant(DRIFT_CRITICAL, text, (*of, "test", "window"), limits)
+    yield _constant(DRIFT_CRITICAL, limits)
 
 
-def _constant(name: str, text: str, labels: Labels, series: dict[Labels, float]) -> Family:
+def _constant(name: str, series: dict[Labels, float]) -> Family:
     """Return a gauge that the bundle fixes."""
-    return Family(name, "gauge", text, labels, tuple(series), merge="max", constants=tuple(series.values()))
+    return _filled(name, tuple(series), constants=tuple(series.values()))
 
 
-def _singles(values: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
+def _filled(name: str, values: tuple[Labels, ...] = ((),), **more: Any) -> Family:
+    """Return a family with the values of its labels."""
+    return msgspec.structs.replace(METRICS[name], values=values, **more)
+
+
+def _singles(values: Sequence[str]) -> tuple[Labels, ...]:
     """Return series of one label."""
     return tuple((value,) for value in values)
+
+
+def metrics_table() -> str:
+    """Return the metrics as a Markdown table, for DEPLOYMENT.md."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in METRICS.values():
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        kind = "gauge" if family.kind == "kept" else family.kind
+        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.text} |")
+    reasons = ", ".join(f"`{reason}`" for _, reason in outcomes() if reason)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"- `reason`: {reasons}, or empty.",
+            f"- `code`: {', '.join(f'`{code}`' for code in CODES)}.",
+            f"- `route`: {', '.join(f'`{route}`' for route in sorted(ROUTES))}.",
+            f"- `protocol`: {', '.join(f'`{protocol}`' for protocol in sorted(set(ROUTES.values())))}.",
+            f"- `stage`: {', '.join(f'`{stage}`' for stage in STAGES)}.",
+            f"- `phase`: {', '.join(f'`{phase}`' for phase in PHASES)}.",
+            "",
+        ]
+    )

@@ -70,6 +70,7 @@ def document(manifest: Manifest, max_instances: int, service_version: str) -> di
     spec.path("/predict", operations={"post": _predict(manifest)})
     for path, summary, schema, not_ready in (
         ("/model", "The model card: the manifest without the golden rows", "ModelCard", True),
+        ("/model/drift", "What this instance has seen, against the training data", "Drift", True),
         ("/health/live", "200 while the process works", "Health", False),
         ("/health/ready", "200 once a model is verified, loaded and proven on its golden rows", "Health", True),
         ("/version", "Commit, build time, bundle digest, library versions", "Version", False),
@@ -145,10 +146,33 @@ def _schemas(manifest: Manifest, max_instances: int) -> dict[str, dict[str, Any]
         ),
         "Problem": _problem(),
         "ModelCard": {"type": "object", "required": ["name", "version", "digest", "features", "classes", "engine"]},
+        "Drift": _drift(),
         "Health": _object({"status": {"type": "string"}, "digest": {"type": "string"}}, optional=("digest",)),
         "Version": {"type": "object", "required": ["commit", "build_time", "digest", "libraries"]},
         "Document": {"type": "object", "required": ["openapi"]},
     }
+
+
+def _drift() -> dict[str, Any]:
+    """Return the schema of live drift."""
+    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    number = {"type": ["number", "null"]}
+    verdict = {"enum": ["too_few", "steady", "drifting"]}
+    values = {"type": ["array", "null"], "items": text}
+    bin_ = {"name": text, "low": number, "high": number, "values": values, "live": count}
+    variable = {
+        "kind": {"enum": ["feature", "label", "confidence", "novelty"]},
+        "name": text,
+        "verdict": verdict,
+        "rows": count,
+        "minimum_rows": count,
+        "psi": number,
+        "chi_square": {"type": ["object", "null"], "description": "statistic, degrees, p"},
+        "shift": {"type": ["object", "null"], "description": "moved, in standard deviations; z; p"},
+        "bins": {"type": "array", "items": _object({**bin_, "reference": {"type": "number", "minimum": 0}})},
+    }
+    variables = {"type": "array", "items": _object(variable)}
+    return _object({"digest": text, "rows": count, "verdict": verdict, "variables": variables})
 
 
 def _answer(manifest: Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.generated import with_settings
+from tests.house.generated import with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model/**/*.md")])
@@ -21,10 +21,10 @@ def test_readme_says_what_it_is_on_line_3_and_runs_by_line_12():
     assert any(line.startswith("curl ") for line in lines[:12])
 
 
-def test_the_settings_table_is_the_settings():
+def test_the_tables_of_settings_and_metrics_are_what_the_code_says():
     text = (ROOT / "DEPLOYMENT.md").read_text()
 
-    assert text == with_settings(text)
+    assert text == with_tables(text)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
