@@ -22,6 +22,7 @@ from scripts.rollout.postmortem import commits_between, explain, postmortem
 from scripts.rollout.record import RecordError
 from scripts.rollout.smoke import is_alive
 from scripts.rollout.state import Phase, RolloutError
+from scripts.rollout.traces import CANDIDATES
 from scripts.rollout.view import line
 from scripts.rollout.wiring import UsageError
 
@@ -124,7 +125,10 @@ def _replay(given: argparse.Namespace) -> int:
 
 def _simulate(given: argparse.Namespace) -> int:
     rules = wiring.read_plan(given.slo, given.plan or "canary")
-    lines, is_kept = simulate.table(rules, given.rollouts, given.seed)
+    kinds = given.only or list(CANDIDATES)
+    if unknown := [kind for kind in kinds if kind not in CANDIDATES]:
+        raise UsageError(f"no kind {', '.join(unknown)}; there are: {', '.join(CANDIDATES)}")
+    lines, is_kept = simulate.table(rules, given.rollouts, given.seed, kinds)
     print("\n".join(lines))
     return 0 if is_kept else BROKEN
 

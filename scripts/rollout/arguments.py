@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "replay", [_recorded(), judged, _json()], "judge past decisions again, by other thresholds")
     simulated = _verb(verbs, "simulate", [judged], "measure false rollbacks and detection on made-up candidates")
     simulated.add_argument("--rollouts", type=_positive, default=1000, help="of each kind (default: %(default)s)")
+    simulated.add_argument("--only", metavar="KIND", action="append", help='one kind, such as "p99 ×2"; repeatable')
     simulated.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     return top
 
