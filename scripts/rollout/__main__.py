@@ -26,7 +26,7 @@ from scripts.rollout.traces import CANDIDATES
 from scripts.rollout.view import line
 from scripts.rollout.wiring import UsageError
 
-FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN = 1, 2, 6, 7, 8
+FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN, INTERRUPTED = 1, 2, 6, 7, 8, 130
 STATUS = {
     End.PROMOTED: 0,
     End.ROLLED_BACK: 3,
@@ -53,6 +53,8 @@ def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = 
         return _refuse(USAGE, str(error))
     except Unavailable as error:
         return _refuse(UNAVAILABLE, f"{error}; run again to go on")
+    except KeyboardInterrupt:
+        return _refuse(INTERRUPTED, "interrupted; nothing was undone: run again to go on, or abort")
     except (RolloutError, PlatformError) as error:
         return _refuse(FAILED, str(error))
 

@@ -19,7 +19,7 @@ exit status:
   1  it failed, and says why                       6  rolled back, but the stable revision does not answer
   2  wrong usage                                   7  the platform does not answer; run again to go on
   3  rolled back                                   8  simulate: a promise is broken; replay: a verdict differs
-  4  stood down: somebody else moved traffic"""
+  4  stood down: somebody else moved traffic     130  interrupted; run again to go on"""
 
 RECORD = Path("rollouts.jsonl")
 

@@ -138,7 +138,8 @@ def table(plan: Plan, rollouts: int, seed: int, kinds: Sequence[str] = tuple(CAN
         lines.append(
             f"{kind:<20}{_share(ours.rolled_back, rollouts):>12}{_share(ours.found_at_first, rollouts):>8}"
             f"{_share(ours.promoted, rollouts):>10}{_share(ours.undecided, rollouts):>11}"
-            f"{median(ours.needed):>10}{median(ours.exposed):>9}{_quantile(ours.exposed, 99):>7}{_quantile(ours.windows, 50):>9}   "
+            f"{median(ours.needed):>10}{median(ours.exposed):>9}{_quantile(ours.exposed, 99):>7}"
+            f"{_quantile(ours.windows, 50):>9}   "
             f"{_share(theirs.rolled_back, rollouts):>11}{_share(theirs.promoted, rollouts):>10}"
             f"{_quantile(theirs.exposed, 50):>9}"
         )

@@ -66,7 +66,7 @@ def test_simulate(capsys):
         (["status"], "no project"),
         (["run", "--project", "p", "--region", "r", "--bundle", "no-such-folder"], "no-such-folder is not a folder"),
     ],
-    ids=["record", "slo", "plan", "project", "bundle"],
+    ids=["record", "slo", "plan", "kind", "project", "bundle"],
 )
 def test_wrong_usage_is_one_line_and_status_2(words, text, capsys):
     assert main(words, NOWHERE) == 2
