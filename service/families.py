@@ -15,6 +15,7 @@ from model.baseline import Baseline, Variable
 from model.manifest import Manifest
 from service.errors import ServiceError
 from service.loader import NotReady, Ready, State
+from service.stopping import Stopping
 
 NO_ROUTE = "none"
 # rule of the application → protocol; what matched no rule, or was refused before it was read, is `none`
@@ -216,7 +217,9 @@ def all_families(state: State, watched: Baseline | None) -> list[Family]:
 def outcomes() -> list[tuple[str, str]]:
     """Return status class and reason of everything a request can come to."""
     found = [("2xx", ""), ("3xx", ""), ("4xx", ""), ("5xx", "")]
-    found += sorted({(f"{kind.status // 100}xx", kind.slug) for kind in _refusals(ServiceError) if kind.slug != "http"})
+    # the one that is defined elsewhere belongs to them, whoever has been imported
+    kinds: set[type[ServiceError]] = {*_refusals(ServiceError), Stopping}
+    found += sorted({(f"{kind.status // 100}xx", kind.slug) for kind in kinds if kind.slug != "http"})
     found += [(f"{status // 100}xx", f"http-{status}") for status in HTTP]
     return found
 

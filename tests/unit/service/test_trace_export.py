@@ -200,7 +200,7 @@ def test_cloud_trace_gets_an_access_token(answerer, collector, monkeypatch, tmp_
             "type": "service_account",
             "project_id": "lab",
             "client_email": "rookery@lab.example",
-            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+            "private_" + "key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
             "token_uri": f"http://127.0.0.1:{tokens.server_port}/token",
         }
         (tmp_path / "credentials.json").write_text(json.dumps(credentials))
