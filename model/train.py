@@ -21,7 +21,7 @@ from model.manifest import Quality
 from model.spec import LoadedSpec
 
 HELP_END = """\
-exit status: 0 written or up to date; 1 below the bar of slo.toml, not provable or not writable; 2 wrong spec, data, usage
+exit status: 0 written or up to date; 1 below the bar of slo.toml, not provable or not writable; 2 wrong spec, data
 
 examples:
   python -m model.train model/specs/penguins.toml
