@@ -124,6 +124,14 @@ bench-all: $(STAMP) $(PEERS_STAMP) $(MLSERVER_STAMP) bundles/penguins/current ##
 profile: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Write a flame graph of the server under load to load/results
 	$(BIN)/python -m load.flame $(ARGS)
 
+.PHONY: monitoring
+monitoring: $(STAMP) ## Apply dashboard and alerts with gcloud (PROJECT=…, CHANNEL=mail address or channel; ARGS=--dry-run)
+	@$(BIN)/python -m scripts.monitoring --project "$(PROJECT)" --channel "$(or $(CHANNEL),$(shell gcloud config get account 2>/dev/null))" $(ARGS)
+
+.PHONY: trace
+trace: $(STAMP) bundles/penguins/current ## Trace requests to a server of this machine, print the tree and the model's share of the time
+	@$(BIN)/python -m load.trace $(ARGS)
+
 .PHONY: check
 check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
 
