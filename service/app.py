@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, feedback, front_page, ledger, logs, ops, pages, routes, startup
+from service import errors, front_page, ledger, logs, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
@@ -20,12 +20,10 @@ from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.events import Events
 from service.loader import State
 from service.monitor import ROOKERY, WAITED, Consumer, Monitor, Served
-from service.recent import Recent
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
 from service.tally import Tally
-from service.trace_export import TraceExport
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +51,10 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
     app.register_blueprint(ops.blueprint(answerer, settings, tally))
     app.register_blueprint(pages.blueprint(answerer, settings))
     if settings.feedback:
+        # imported where it is wanted: the start does not wait for it
+        from service import feedback
+        from service.recent import Recent
+
         recent = Recent()
         answerer.monitor.add(recent)
         app.register_blueprint(feedback.blueprint(answerer, recent, tally, settings.max_instances))
@@ -97,6 +99,8 @@ def _watchers(state: State, settings: Settings, tally: Tally) -> list[Consumer]:
     if settings.metrics:
         watchers.append(tally)
     if settings.trace_endpoint:
+        from service.trace_export import TraceExport
+
         export = TraceExport(state, settings)
         atexit.register(export.close)
         watchers += [export, tally.trace(settings)]

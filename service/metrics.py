@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from service import families as f
 from service import memory, usage
-from service.exemplars import Exemplar as One
-from service.exemplars import Exemplars
 from service.sums import Total, totals
 from service.tally import Tally
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+    from service.exemplars import Exemplar as One
+    from service.exemplars import Exemplars
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # the format that has a place for exemplars

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from service import families as f
 from service.cells import Cells, FloatArray
 from service.config import Settings
 from service.errors import Problem
-from service.exemplars import Exemplars
 from service.families import all_families, lay_out
 from service.instances import Conversion, Instances
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
 from service.monitor import ROOKERY, Served
+
+if TYPE_CHECKING:
+    from service.exemplars import Exemplars
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,9 @@ class Tally:
 
     def trace(self, settings: Settings) -> Exemplars:
         """Return what keeps the traces behind the latency; it is to be told about every call, too."""
+        # imported where it is wanted: the start does not wait for it
+        from service.exemplars import Exemplars
+
         self.exemplars = Exemplars(settings, self._warm_at)
         return self.exemplars
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         Applying(given.project, given.folder, commands.show if given.dry_run else commands.run).apply(given.channel)
     except CommandError as error:
-        print(f"error: {error}; its own words stand above", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return FAILED
     return APPLIED
 

@@ -32,7 +32,7 @@ def run(command: Sequence[str]) -> str:
     except FileNotFoundError as error:
         raise CommandError(f"{command[0]} is not installed") from error
     if done.returncode:
-        raise CommandError(f"`{shlex.join(command)}` ended with {done.returncode}")
+        raise CommandError(f"`{shlex.join(command)}` ended with {done.returncode}; its own words stand above")
     return done.stdout.strip()
 
 

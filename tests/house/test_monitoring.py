@@ -140,7 +140,7 @@ def test_wrong_usage_is_told(capsys, arguments, status, text):
 def test_without_gcloud_it_says_so(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert main(["--project", "lab", "--channel", "a@b.example"]) == 1
-    assert capsys.readouterr().err == "error: gcloud is not installed; its own words stand above\n"
+    assert capsys.readouterr().err == "error: gcloud is not installed\n"
 
 
 def test_the_sidecar_scrapes_what_there_is(penguins_predictor):
