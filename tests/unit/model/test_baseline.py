@@ -37,7 +37,11 @@ def test_a_value_is_named_after_the_bin_that_it_is_counted_in(manifest: Manifest
         places = (
             range(len(variable.places) - 1) if variable.edges is None else [*variable.edges, *variable.edges - 1e-9]
         )
-        values = [float("nan"), *places, *(random.normal(0, 100, 20) if variable.edges is not None else [])]
+        values = [
+            *([float("nan")] if REST in variable.bins else []),
+            *places,
+            *(random.normal(0, 100, 20) if variable.edges is not None else []),
+        ]
         for value in values:
             counted = variable.count(np.array([value], dtype=np.float64))
             assert variable.name_of(float(value)) == variable.bins[int(counted.argmax())]
