@@ -10,7 +10,8 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
-from service.answer import Answerer, Call, request_id_for
+from service.answer import Answerer, request_id_for
+from service.form import Call
 from service.monitor import PREDICT
 from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
 from service.server import LOOP_BODY_BYTES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from service.answer import Answerer, Call
+from service.answer import Answerer
+from service.form import Call
 from service.monitor import WAITED
 from service.reply import Reply
 

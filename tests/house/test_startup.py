@@ -28,7 +28,7 @@ startup.begin(Settings.from_env())
 import service.app
 bridge = service.app.asgi()
 import service.connection
-from service.answer import Call
+from service.form import Call
 row = dict(bill_length_mm=39.1, bill_depth_mm=18.7, flipper_length_mm=181, body_mass_g=3750)
 assert bridge.short_door.answer(Call(json.dumps(row).encode())).status == 200
 print(json.dumps(sorted(sys.modules)))

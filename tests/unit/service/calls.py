@@ -10,7 +10,8 @@ from typing import Any
 
 from flask import Flask
 
-from service.answer import Answerer, Call
+from service.answer import Answerer
+from service.form import Call
 from service.reply import Reply
 from service.server import call_wsgi
 

@@ -14,9 +14,10 @@ import pytest
 
 from model.engines import XGBoostEngine
 from model.explain import log_odds
-from service.answer import Answerer, Call, request_id_for
+from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import NoModel
+from service.form import Call
 from service.loader import NotReady, Ready
 from tests.unit.service.calls import ADELIE, PLOT, ROWS, SETOSA, ask, codes, encode, read
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from service.answer import Answerer, Call
+from service.answer import Answerer
 from service.config import Settings
 from service.errors import RateLimited
+from service.form import Call
 from service.rates import Rates, caller_of
 from tests.unit.service.calls import ADELIE, codes, encode
 

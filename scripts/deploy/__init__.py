@@ -1,0 +1,1 @@
+"""Brings an image and a bundle to Cloud Run as a revision without traffic."""

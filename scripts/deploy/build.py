@@ -1,0 +1,77 @@
+"""Where the image comes from: Cloud Build, which does everything, or docker on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.deploy.gcloud import CommandError, run
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE_SCRIPT = "scripts/image/image.sh"
+UNKNOWN = "unknown"
+
+
+def repository(project: str, region: str) -> str:
+    """Return the image's name in Artifact Registry, without tag and digest."""
+    return f"{region}-docker.pkg.dev/{project}/rookery/rookery"
+
+
+def submit_command(given: argparse.Namespace) -> list[str]:
+    """Return gcloud's command that sends the source to Cloud Build and waits."""
+    values = {
+        "_REGION": given.region,
+        "_SERVICE": given.service,
+        "_SPEC": given.spec,
+        "_BUNDLE": given.bundle,
+        "_PUBLIC": "1" if given.public else "",
+        "_COMMIT": commit(),
+    }
+    substitutions = ",".join(f"{name}={value}" for name, value in values.items())
+    account = f"projects/{given.project}/serviceAccounts/rookery-build@{given.project}.iam.gserviceaccount.com"
+    return [
+        "gcloud",
+        "builds",
+        "submit",
+        "--config=cloudbuild.yaml",
+        f"--project={given.project}",
+        f"--service-account={account}",
+        f"--substitutions={substitutions}",
+        str(ROOT),
+    ]
+
+
+def commit() -> str:
+    """Return the source's commit, marked if the tree is not clean."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        state = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
+    return found.stdout.strip() + ("-dirty" if state.stdout.strip() else "")
+
+
+def build_here(project: str, region: str, env: Mapping[str, str]) -> str:
+    """Build the image with docker, podman or buildah, push it, and return its reference by digest.
+
+    Raises:
+        CommandError: the build or the push failed, or the engine tells no digest.
+    """
+    tag = f"{repository(project, region)}:{commit()}"
+    engine = run([IMAGE_SCRIPT, "engine"], env)
+    run([IMAGE_SCRIPT, "build"], {**env, "IMAGE": tag})
+    run([engine, "push", tag], env)
+    return by_digest(engine, tag, env)
+
+
+def by_digest(engine: str, tag: str, env: Mapping[str, str]) -> str:
+    """Return the pushed image's reference by digest: a tag can be moved to another image."""
+    known = json.loads(run([engine, "image", "inspect", "--format", "{{json .RepoDigests}}", tag], env) or "[]")
+    name = tag.rpartition(":")[0]
+    for reference in known:
+        if str(reference).startswith(f"{name}@sha256:"):
+            return str(reference)
+    raise CommandError(f"{engine} tells no digest of {tag}; was it pushed?")

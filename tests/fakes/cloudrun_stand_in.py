@@ -1,0 +1,24 @@
+"""A revision that starts in a moment and knows nothing, for tests of the control plane."""
+
+from __future__ import annotations
+
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every GET with its revision's name."""
+
+    def do_GET(self) -> None:
+        body = os.environ["K_REVISION"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+if __name__ == "__main__":
+    HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
