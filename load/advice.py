@@ -52,7 +52,7 @@ def recommendations(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping
     """Yield sentences, each with the numbers it follows from."""
     deploy, gke = slo["load"]["deploy"], slo["load"]["gke"]
     sizes = {size["cpu"]: size for size in capacity["sizes"]}
-    fitted, whole = Capacity.fitted(capacity["sizes"]), sizes[1.0]
+    known, whole = Capacity.measured(capacity["sizes"]), sizes[1.0]
     yield from _concurrency(deploy["concurrency"], whole)
     yield from _cpu(sizes, slo["latency"]["p99_seconds"] * 1000)
     yield from _memory(runs, deploy["memory_mib"])
@@ -63,8 +63,8 @@ def recommendations(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping
         f"**Minimum instances: {deploy['min_instances']}.** A start takes {start:.2f} s (median, 1 CPU), the objective for "
         f"p99 is {objective:g} s: a request that meets a start {'misses' if start > objective else 'keeps'} it; {kept}."
     )
-    usable = fitted.rate(gke["limit_cpu"]) * TARGET
-    at_target = fitted.rate(gke["request_cpu"] * gke["cpu_target"])
+    usable = known.rate(gke["limit_cpu"]) * TARGET
+    at_target = known.rate(gke["request_cpu"] * gke["cpu_target"])
     yield (
         f"**Pods: requests of {gke['request_cpu']:g}, limits of {gke['limit_cpu']:g} CPU.** The HPA's target of "
         f"{gke['cpu_target']:.0%} of the request is met at {at_target:,.0f} answers/s a pod, its limit allows {usable:,.0f} at "

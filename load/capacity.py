@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from load import balancer, bundles, closedloop, confined, printing, processes
 from load.bundles import Bundle
@@ -30,56 +31,74 @@ PATIENT = {"ROOKERY_WAIT_SECONDS": "5"}
 USED = 0.6
 
 
-def measure(bundle: Bundle, seconds: float, starts: int) -> dict[str, Any]:
-    """Measure every size and the pair.
+def measure(bundle: Bundle, seconds: float, rounds: int) -> dict[str, Any]:
+    """Measure every size and the pair in interleaved rounds.
 
     Args:
         bundle: what is served.
         seconds: of each load.
-        starts: cold starts of each size.
+        rounds: of everything; each starts every size anew.
 
     Raises:
         LoadError: an answer was wrong, refused or lost.
     """
-    sizes = []
-    for cpu in SIZES:
-        sizes.append(_size(bundle, cpu, seconds, starts))
-        print(f"{cpu:g} CPU: {sizes[-1]['rate']:.0f} answers/s", file=sys.stderr, flush=True)
-    with ExitStack() as stack:
-        both = [stack.enter_context(confined.instance(bundle, PAIR, MEMORY_MB, PATIENT)).running for _ in range(2)]
-        port = stack.enter_context(balancer.balancing([running.port for running in both]))
-        front = dataclasses.replace(both[0], port=port)
-        rate = _closed(front, bundle, seconds)
-    print(f"2 × {PAIR:g} CPU: {rate:.0f} answers/s", file=sys.stderr, flush=True)
-    return {"sizes": sizes, "pair": {"cpu": PAIR, "instances": 2, "rate": round(rate, 1)}}
+    found: dict[float, list[Round]] = {cpu: [] for cpu in SIZES}
+    pairs = []
+    for number in range(rounds):
+        for cpu in SIZES:
+            found[cpu].append(_size(bundle, cpu, seconds))
+        pairs.append(round(_pair(bundle, seconds), 1))
+        rates = ", ".join(f"{cpu:g} CPU {found[cpu][-1].rate:.0f}/s" for cpu in SIZES)
+        print(f"{number + 1}/{rounds}: {rates}, pair {pairs[-1]:.0f}/s", file=sys.stderr, flush=True)
+    pair = {"cpu": PAIR, "instances": 2, "rate": statistics.median(pairs), "rates": pairs}
+    return {"sizes": [_summed(cpu, found[cpu]) for cpu in SIZES], "pair": pair}
 
 
-def _size(bundle: Bundle, cpu: float, seconds: float, starts: int) -> dict[str, Any]:
-    """Measure one size: capacity, latency at what it is meant to work at, starts."""
-    begun = []
-    for _ in range(starts):
-        with confined.instance(bundle, cpu, MEMORY_MB) as instance:
-            begun.append(round(instance.running.start_seconds, 3))
-    with confined.instance(bundle, cpu, MEMORY_MB, PATIENT) as instance:
-        rate = _closed(instance.running, bundle, seconds)
-        payload = request_bytes(HOST, "/predict", ROOKERY.one(bundle.instances(1)[0]).body)
-        outcome = Generator((HOST, instance.running.port), payload, CONNECTIONS).run(
-            rate * USED, int(rate * USED * seconds)
-        )
-        if outcome.failures:
-            raise LoadError(f"{cpu:g} CPU at {USED:.0%}: {outcome.summary()}")
-        throttled, how = instance.throttled_seconds(), instance.how
+class Round(NamedTuple):
+    """What one instance did: start in seconds, answers a second, percentiles at `USED` in milliseconds, its limits."""
+
+    start: float
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    how: str
+
+
+def _summed(cpu: float, rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return medians, and every rate and start."""
     return {
         "cpu": cpu,
         "memory_mb": MEMORY_MB,
-        "how": how,
-        "rate": round(rate, 1),
-        "starts": begun,
+        "how": rounds[0].how,
+        "rate": statistics.median(one.rate for one in rounds),
+        "rates": [one.rate for one in rounds],
+        "starts": [one.start for one in rounds],
         "used": USED,
-        "p50_ms": round(percentile(outcome.latencies, 50) * 1000, 3),
-        "p99_ms": round(percentile(outcome.latencies, 99) * 1000, 3),
-        "throttled_seconds": throttled,
+        "p50_ms": statistics.median(one.p50_ms for one in rounds),
+        "p99_ms": statistics.median(one.p99_ms for one in rounds),
     }
+
+
+def _pair(bundle: Bundle, seconds: float) -> float:
+    """Return the answers a second of two instances behind a balancer."""
+    with ExitStack() as stack:
+        both = [stack.enter_context(confined.instance(bundle, PAIR, MEMORY_MB, PATIENT)).running for _ in range(2)]
+        port = stack.enter_context(balancer.balancing([running.port for running in both]))
+        return _closed(dataclasses.replace(both[0], port=port), bundle, seconds)
+
+
+def _size(bundle: Bundle, cpu: float, seconds: float) -> Round:
+    """Start one size, and measure its capacity and its latency at what it is meant to work at."""
+    with confined.instance(bundle, cpu, MEMORY_MB, PATIENT) as instance:
+        running = instance.running
+        rate = _closed(running, bundle, seconds)
+        payload = request_bytes(HOST, "/predict", ROOKERY.one(bundle.instances(1)[0]).body)
+        aimed = rate * USED
+        outcome = Generator((HOST, running.port), payload, CONNECTIONS).run(aimed, int(aimed * seconds))
+    if outcome.failures:
+        raise LoadError(f"{cpu:g} CPU at {USED:.0%}: {outcome.summary()}")
+    p50, p99 = (round(percentile(outcome.latencies, mark) * 1000, 3) for mark in (50, 99))
+    return Round(round(running.start_seconds, 3), round(rate, 1), p50, p99, instance.how)
 
 
 def _closed(running: Running, bundle: Bundle, seconds: float) -> float:
@@ -94,18 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m load.capacity",
         description=__doc__,
-        epilog="example: python -m load.capacity --seconds 10 --starts 10",
+        epilog="example: python -m load.capacity --seconds 10 --rounds 5",
     )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
     parser.add_argument("--seconds", type=float, default=10, help="of each load (default: 10)")
-    parser.add_argument("--starts", type=int, default=10, help="cold starts of each size (default: 10)")
+    parser.add_argument("--rounds", type=int, default=5, help="of everything (default: 5)")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"where the figures go (default: {RESULTS})")
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(words)
     bundle = bundles.read(given.bundle)
     processes.become_load()
     try:
-        found = measure(bundle, given.seconds, given.starts)
+        found = measure(bundle, given.seconds, given.rounds)
     except LoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -56,8 +56,8 @@ def prediction_error(capacity: Summary) -> float:
 
 
 def predicted_pair(capacity: Summary) -> float:
-    """Return what the model says of the pair; it was fitted on single instances only."""
-    return Capacity.fitted(capacity["sizes"]).rate(capacity["pair"]["cpu"]) * int(capacity["pair"]["instances"])
+    """Return what the model says of the pair; it was measured on single instances only."""
+    return Capacity.measured(capacity["sizes"]).rate(capacity["pair"]["cpu"]) * int(capacity["pair"]["instances"])
 
 
 def steady(run: Summary) -> Summary:

@@ -101,15 +101,15 @@ def _tail(histogram: Iterable[tuple[str, int]]) -> tuple[list[float], list[float
 
 
 def _capacity(capacity: Summary) -> Figure:
-    """Draw measured capacity by processors, and what the fitted line says."""
+    """Draw measured capacity by processors, and what the model says."""
     from matplotlib import pyplot
 
     from load.sizing import Capacity
 
     figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    fitted = Capacity.fitted(capacity["sizes"])
-    line = [0.25, 0.5, 1.0, 2.0]
-    axis.plot(line, [round(fitted.rate(cpu), 1) for cpu in line], linestyle="--", label="model; 2 CPU computed")
+    known = Capacity.measured(capacity["sizes"])
+    line = [0.0, 0.25, 0.5, 1.0, 2.0]
+    axis.plot(line, [round(known.rate(cpu), 1) for cpu in line], linestyle="--", label="model; 2 CPU computed")
     axis.plot([s["cpu"] for s in capacity["sizes"]], [s["rate"] for s in capacity["sizes"]], "o", label="measured")
     pair = capacity["pair"]
     axis.plot([pair["cpu"] * pair["instances"]], [pair["rate"]], "s", label="2 × 0.25 behind a balancer")

@@ -57,7 +57,15 @@ def _head(runs: Mapping[str, Summary], capacity: Summary) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in capacity["versions"].items())
     short = all(run["quick"] for run in runs.values())
     rows = [
-        [name, run["date"], run["commit"], run["bundle"][:19] + "…", run.get("host", "an instance on this machine"), _how(run), f"`{_words(run)}`"]
+        [
+            name,
+            run["date"],
+            run["commit"],
+            run["bundle"][:19] + "…",
+            run.get("host", "an instance on this machine"),
+            _how(run),
+            f"`{_words(run)}`",
+        ]
         for name, run in [*runs.items(), ("capacity", capacity)]
     ]
     kind = "These are short runs (`QUICK=1`): percentiles stand on few samples, and nothing is said of hours." * short
@@ -221,19 +229,19 @@ def _iris(run: Summary, gke: Mapping[str, float]) -> str:
 
 
 def _capacity(capacity: Summary) -> str:
-    fitted = Capacity.fitted(capacity["sizes"])
+    known = Capacity.measured(capacity["sizes"])
     rows = [
-        [f"{size['cpu']:g}", number(size["rate"], 0), number(fitted.rate(size["cpu"]), 0)]
+        [f"{size['cpu']:g}", number(size["rate"], 0), number(known.rate(size["cpu"]), 0)]
         + [number(size["p50_ms"], 2), number(size["p99_ms"], 1), size["how"]]
         for size in capacity["sizes"]
     ]
-    rows.append(["2", "computed", number(fitted.rate(2), 0), "–", "–", "two workers on two cores; not measured"])
+    rows.append(["2", "computed", number(known.rate(2), 0), "–", "–", "two workers on two cores; not measured"])
     pair, predicted = capacity["pair"], objectives.predicted_pair(capacity)
     used = capacity["sizes"][0]["used"]
     head = ["CPUs", "answers/s measured", "by the model", f"p50 at {used:.0%}, ms", f"p99 at {used:.0%}, ms", "limits"]
     return (
         "## Capacity\n\nOne row a request, closed loop, "
-        f"{capacity['client']}; the model is a line through the three sizes: {fitted.work * 1e6:.0f} µs of processor an "
+        f"{capacity['client']}; the model is a line through the three sizes: {1 / known.rate(1) * 1e6:.0f} µs of processor an "
         f"answer.\n\n{table(head, rows)}\n![capacity]({FOLDER}/capacity.svg)\n\n"
         f"Two instances of {pair['cpu']:g} CPU behind a balancer: {number(predicted, 0)} answers/s predicted, "
         f"{number(pair['rate'], 0)} measured, an error of {objectives.prediction_error(capacity):.1%}.\n"
@@ -241,13 +249,13 @@ def _capacity(capacity: Summary) -> str:
 
 
 def _costs(capacity: Summary, deploy: Mapping[str, Any], prices: Mapping[str, Any]) -> str:
-    fitted, cpu, gib = Capacity.fitted(capacity["sizes"]), deploy["cpu"], deploy["memory_mib"] / 1024
+    known, cpu, gib = Capacity.measured(capacity["sizes"]), deploy["cpu"], deploy["memory_mib"] / 1024
     side = deploy["sidecar"]
     rows = []
     for profile in sizing.PROFILES:
-        alone = sizing.cost(profile, fitted, cpu, gib, prices)
-        beside = sizing.cost(profile, fitted, cpu, gib, prices, side["cpu"], side["memory_mib"] / 1024)
-        count = max(fitted.instances(profile.peak, cpu), profile.min_instances)
+        alone = sizing.cost(profile, known, cpu, gib, prices)
+        beside = sizing.cost(profile, known, cpu, gib, prices, side["cpu"], side["memory_mib"] / 1024)
+        count = max(known.instances(profile.peak, cpu), profile.min_instances)
         rows.append(
             [profile.name, f"{profile.mean:g} / {profile.peak:g}", str(count), str(profile.min_instances)]
             + [f"{cpu:g} CPU, {deploy['memory_mib']} MiB, {deploy['concurrency']}", alone.billing]

@@ -64,17 +64,17 @@ def record(results: Path, *, quick: bool) -> None:
 
 def scaled_up(capacity: Mapping[str, Any], gke: Mapping[str, float]) -> list[dict[str, Any]]:
     """Simulate the rise of every profile on both platforms, with the measured starts."""
-    fitted = Capacity.fitted(capacity["sizes"])
+    known = Capacity.measured(capacity["sizes"])
     starts = {size["cpu"]: sorted(size["starts"])[len(size["starts"]) // 2] for size in capacity["sizes"]}
     found = []
     for profile in sizing.PROFILES:
-        warm = fitted.instances(profile.mean, 1) if profile.min_instances else 0
-        fleet = autoscale.fleet(fitted.work, starts[1.0], 20, WAIT_SECONDS, 16, warm)
+        warm = known.instances(profile.mean, 1) if profile.min_instances else 0
+        fleet = autoscale.fleet(1 / known.rate(1), starts[1.0], 20, WAIT_SECONDS, 16, warm)
         ran = autoscale.simulate(fleet, autoscale.cloud_run, autoscale.CHECK_SECONDS, profile.mean, profile.peak)
         found.append({"platform": "Cloud Run", "profile": profile.name, **ran})
         limit = gke["limit_cpu"]
         fleet = autoscale.fleet(
-            1 / fitted.rate(limit), starts[limit], int(gke["replicas_max"]), WAIT_SECONDS, 0, int(gke["replicas_min"])
+            1 / known.rate(limit), starts[limit], int(gke["replicas_max"]), WAIT_SECONDS, 0, int(gke["replicas_min"])
         )
         follow = autoscale.pod_autoscaler(gke["cpu_target"] * gke["request_cpu"] / limit)
         ran = autoscale.simulate(fleet, follow, autoscale.SYNC_SECONDS, profile.mean, profile.peak)
@@ -105,7 +105,7 @@ def _run_all(*, quick: bool) -> None:
     """Run everything, one after the other, each in a process of its own; what cannot run is left as it was."""
     short = ["--quick"] if quick else []
     commands = [["load.run", name, *short] for name in scenarios.FULL]
-    commands.append(["load.capacity", *(["--seconds", "5", "--starts", "5"] if quick else [])])
+    commands.append(["load.capacity", *(["--seconds", "4", "--rounds", "3"] if quick else [])])
     for words in commands:
         print("running", " ".join(words), file=sys.stderr, flush=True)
         status = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=False).returncode

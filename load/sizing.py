@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,36 +45,29 @@ PROFILES = tuple(profile for one in _SHIPPED for profile in (one, one.times(10))
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an instance can do: answers a second are (processors - fixed) / work.
+    """What an instance can do: straight lines between what was measured, from nothing at no processor.
+
+    A share of a processor answers less than that share of what a whole one does: an instance that has used its share up
+    stands still, and finds its caches cold afterwards. So no single figure for the work of an answer fits all sizes.
 
     Attributes:
-        work: seconds of processor for each answer.
-        fixed: processors that are used whatever is answered.
+        points: processors and answers a second, in order.
     """
 
-    work: float
-    fixed: float
+    points: tuple[tuple[float, float], ...]
 
     @classmethod
-    def fitted(cls, sizes: Sequence[Mapping[str, Any]]) -> Capacity:
-        """Fit the line through measured sizes by least squares of the relative error.
-
-        Args:
-            sizes: at least two, with `cpu` and `rate`.
-        """
-        # rate = a × cpu + b, weighted by 1 / rate²
-        weights = [1 / size["rate"] ** 2 for size in sizes]
-        total = sum(weights)
-        x = sum(w * s["cpu"] for w, s in zip(weights, sizes, strict=True)) / total
-        y = sum(w * s["rate"] for w, s in zip(weights, sizes, strict=True)) / total
-        pairs = list(zip(weights, sizes, strict=True))
-        slope = sum(w * (s["cpu"] - x) * (s["rate"] - y) for w, s in pairs)
-        slope /= sum(w * (s["cpu"] - x) ** 2 for w, s in pairs)
-        return cls(work=1 / slope, fixed=x - y / slope)
+    def measured(cls, sizes: Sequence[Mapping[str, Any]]) -> Capacity:
+        """Take measured sizes, each with `cpu` and `rate`."""
+        return cls(((0.0, 0.0), *sorted((float(size["cpu"]), float(size["rate"])) for size in sizes)))
 
     def rate(self, cpu: float) -> float:
-        """Return the answers a second of one instance."""
-        return (cpu - self.fixed) / self.work
+        """Return the answers a second of one instance; beyond the measured sizes in proportion."""
+        for (less, low), (more, high) in pairwise(self.points):
+            if cpu <= more:
+                return low + (high - low) * (cpu - less) / (more - less)
+        most, rate = self.points[-1]
+        return rate * cpu / most
 
     def instances(self, requests: float, cpu: float) -> int:
         """Return how many instances a rate needs, each used to `TARGET`; at least one."""
@@ -114,7 +108,7 @@ def cost(
     """
     count = max(capacity.instances(profile.mean, cpu), profile.min_instances)
     each = profile.mean / count
-    busy = 1 - math.exp(-each * (prices["billed_step_seconds"] + capacity.work / cpu))
+    busy = 1 - math.exp(-each * (prices["billed_step_seconds"] + 1 / capacity.rate(cpu)))
     there = 1.0 if profile.min_instances else 1 - math.exp(-profile.mean * IDLE_SECONDS)
     millions = profile.mean * MONTH_SECONDS / 1e6
     request, instance = prices["request"], prices["instance"]
