@@ -54,10 +54,10 @@ def recommendations(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping
     sizes = {size["cpu"]: size for size in capacity["sizes"]}
     known, whole = Capacity.measured(capacity["sizes"]), sizes[1.0]
     yield from _concurrency(deploy["concurrency"], whole)
-    yield from _cpu(sizes, slo.get("latency", slo["load"]["spike"])["p99_seconds"] * 1000)
+    yield from _cpu(sizes, slo["latency"]["p99_seconds"] * 1000)
     yield from _memory(runs, deploy["memory_mib"])
     start = median(whole["starts"])
-    objective = slo.get("latency", slo["load"]["spike"])["p99_seconds"]
+    objective = slo["latency"]["p99_seconds"]
     kept = "keep one instance where that matters" if start > objective else "none need be kept"
     yield (
         f"**Minimum instances: {deploy['min_instances']}.** A start takes {start:.2f} s (median, 1 CPU), the objective for "
