@@ -241,7 +241,7 @@ def _capacity(capacity: Summary) -> str:
     head = ["CPUs", "answers/s measured", "by the model", f"p50 at {used:.0%}, ms", f"p99 at {used:.0%}, ms", "limits"]
     return (
         "## Capacity\n\nOne row a request, closed loop, "
-        f"{capacity['client']}; the model is a line through the three sizes: {1 / known.rate(1) * 1e6:.0f} µs of processor an "
+        f"{capacity['client']}; between the sizes the model goes straight, beyond them in proportion; on a whole CPU {1 / known.rate(1) * 1e6:.0f} µs an "
         f"answer.\n\n{table(head, rows)}\n![capacity]({FOLDER}/capacity.svg)\n\n"
         f"Two instances of {pair['cpu']:g} CPU behind a balancer: {number(predicted, 0)} answers/s predicted, "
         f"{number(pair['rate'], 0)} measured, an error of {objectives.prediction_error(capacity):.1%}.\n"
