@@ -23,6 +23,7 @@ ROUTES = {
     "/predict": "rookery",
     "/": "rookery",
     "/assets/<version>/<name>": "rookery",
+    "/feedback": "rookery",
     "/model": "rookery",
     "/model/drift": "rookery",
     "/health/live": "rookery",
@@ -70,8 +71,13 @@ DRIFT_SCORE, DRIFT_MINIMUM, DRIFT_CRITICAL = (
     "rookery_drift_minimum_rows",
     "rookery_drift_critical",
 )
+FEEDBACK, FEEDBACK_UNKNOWN = "rookery_feedback_total", "rookery_feedback_unknown_total"
 STARTS, COLD_START = "rookery_starts_total", "rookery_cold_start_seconds"
 INFO, READY, FALLBACK = "rookery_model_info", "rookery_model_ready", "rookery_model_fallback"
+
+# with more classes only what was right has series of its own
+MOST_CONFUSED = 32
+OTHER = "other"
 
 Labels = tuple[str, ...]
 Kind = Literal["counter", "histogram", "kept", "gauge"]
@@ -133,6 +139,9 @@ def _catalogue() -> Iterator[Family]:
     yield Family(SET_SIZES, "histogram", "Classes in each prediction set")
     yield Family(NOVELTIES, "histogram", "Share of training rows less unusual than each instance")
     yield Family(UNIT_MIXUPS, "counter", "Values found to be in another unit, refused or converted", ("feature",))
+    text = "What turned out to be true, against what was predicted"
+    yield Family(FEEDBACK, "counter", text, ("label", "predicted"))
+    yield Family(FEEDBACK_UNKNOWN, "counter", "Feedback about rows of which this worker does not know the prediction")
     yield Family(DRIFT_ROWS, "counter", "Rows counted in the bins of the reference, every bin from 0 on", in_bin)
     yield Family(DRIFT_REFERENCE, "gauge", "Training rows in the bin", in_bin, merge="max")
     text = "How much more likely the bin becomes by a shift upwards; only where there is a score"
@@ -248,6 +257,8 @@ def _always() -> Iterator[Family]:
 def _of_model(ready: Ready, manifest: Manifest) -> Iterator[Family]:
     """Yield what the classes and features fix."""
     yield _filled(PREDICTIONS, _singles(manifest.classes))
+    yield _filled(FEEDBACK, confusion(manifest.classes))
+    yield METRICS[FEEDBACK_UNKNOWN]
     yield _filled(CONFIDENCES, bounds=CONFIDENCE)
     yield _filled(NOVELTIES, bounds=NOVELTY)
     yield _filled(SET_SIZES, bounds=tuple(map(float, range(1, min(len(manifest.classes), MOST_SIZES) + 1))))
@@ -255,6 +266,13 @@ def _of_model(ready: Ready, manifest: Manifest) -> Iterator[Family]:
     described = (manifest.name, manifest.version, ready.digest, ready.predictor.engine.name, ready.origin)
     yield _filled(INFO, (described,), constants=(1.0,))
     yield _filled(FALLBACK, constants=(float(ready.is_fallback),))
+
+
+def confusion(classes: Sequence[str]) -> tuple[Labels, ...]:
+    """Return true and predicted class of every series of the feedback."""
+    if len(classes) <= MOST_CONFUSED:
+        return tuple(product(classes, classes))
+    return (*((name, name) for name in classes), *((name, OTHER) for name in classes))
 
 
 def _of_drift(digest: str, watched: Baseline) -> Iterator[Family]:

@@ -77,6 +77,7 @@ def document(manifest: Manifest, max_instances: int, service_version: str) -> di
         ("/openapi.json", "This document", "Document", True),
     ):
         spec.path(path, operations={"get": _get(summary, schema, has_503=not_ready)})
+    spec.path("/metrics", operations={"get": _metrics()})
     return spec.to_dict()
 
 
@@ -290,6 +291,13 @@ def _get(summary: str, schema: str, *, has_503: bool) -> dict[str, Any]:
     responses = {"200": answer, "405": _refusal("Wrong method")}
     if has_503:
         responses["503"] = _refusal(PREDICT_ERRORS["503"])
+    return {"summary": summary, "responses": responses}
+
+
+def _metrics() -> dict[str, Any]:
+    """Return the operation of the route that Prometheus scrapes."""
+    summary = "Everything that is counted, in Prometheus' text format"
+    responses = {"200": _response(summary, "text/plain", {"type": "string"}), "405": _refusal("Wrong method")}
     return {"summary": summary, "responses": responses}
 
 
