@@ -309,26 +309,3 @@ def _filled(name: str, values: tuple[Labels, ...] = ((),), **more: Any) -> Famil
 def _singles(values: Sequence[str]) -> tuple[Labels, ...]:
     """Return series of one label."""
     return tuple((value,) for value in values)
-
-
-def metrics_table() -> str:
-    """Return the metrics as a Markdown table, for DEPLOYMENT.md."""
-    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for family in METRICS.values():
-        labels = ", ".join(f"`{label}`" for label in family.labels)
-        kind = "gauge" if family.kind == "kept" else family.kind
-        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.text} |")
-    reasons = ", ".join(f"`{reason}`" for _, reason in outcomes() if reason)
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"- `reason`: {reasons}, or empty.",
-            f"- `code`: {', '.join(f'`{code}`' for code in CODES)}.",
-            f"- `route`: {', '.join(f'`{route}`' for route in sorted(ROUTES))}.",
-            f"- `protocol`: {', '.join(f'`{protocol}`' for protocol in sorted(set(ROUTES.values())))}.",
-            f"- `stage`: {', '.join(f'`{stage}`' for stage in STAGES)}.",
-            f"- `phase`: {', '.join(f'`{phase}`' for phase in PHASES)}.",
-            "",
-        ]
-    )

@@ -6,10 +6,35 @@ from pathlib import Path
 
 from scripts.monitoring import files
 from service.config import settings_table
-from service.families import metrics_table
+from service.families import CODES, METRICS, PHASES, ROUTES, STAGES, outcomes
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "DEPLOYMENT.md"
 END = "<!-- end -->\n"
+
+
+def metrics_table() -> str:
+    """Return the metrics as a Markdown table, for DEPLOYMENT.md."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in METRICS.values():
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        kind = "gauge" if family.kind == "kept" else family.kind
+        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.text} |")
+    reasons = ", ".join(f"`{reason}`" for _, reason in outcomes() if reason)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"- `reason`: {reasons}, or empty.",
+            f"- `code`: {', '.join(f'`{code}`' for code in CODES)}.",
+            f"- `route`: {', '.join(f'`{route}`' for route in sorted(ROUTES))}.",
+            f"- `protocol`: {', '.join(f'`{protocol}`' for protocol in sorted(set(ROUTES.values())))}.",
+            f"- `stage`: {', '.join(f'`{stage}`' for stage in STAGES)}.",
+            f"- `phase`: {', '.join(f'`{phase}`' for phase in PHASES)}.",
+            "",
+        ]
+    )
+
+
 # source → what writes it
 TABLES = {"service/config.py": settings_table, "service/families.py": metrics_table}
 
