@@ -43,6 +43,7 @@ class CloudRun:
     Attributes:
         metrics: what Cloud Monitoring and Prometheus answer, and how late.
         ready_seconds: how much longer every revision takes to get ready.
+        hosts: more hosts that are on this machine, such as another API's, and what answers for them.
         refused: targets of requests that nobody here answers, in order.
         calls: method and path of every request of the control plane, in order.
     """
@@ -63,6 +64,7 @@ class CloudRun:
         self._data = DataPlane(self.resources, random.Random(seed))
         self.metrics = Metrics(self.resources, self._data.log)
         self.ready_seconds = 0.0
+        self.hosts: dict[str, Callable[[Request], Reply]] = {}
         self.refused: list[str] = []
         self.calls: list[tuple[str, str]] = []
         self._loop = asyncio.new_event_loop()
@@ -197,6 +199,8 @@ class CloudRun:
             return self._api.answer(request)
         if request.host in (MONITORING_HOST, PROMETHEUS_HOST):
             return self.metrics.answer(request)
+        if request.host in self.hosts:
+            return self.hosts[request.host](request)
         self.refused.append(request.host)
         return Refused(403, f"{request.host} is not on this machine").reply()
 
