@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import time
@@ -11,15 +12,18 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, logs, ops, pages, routes, startup
+from service import errors, front_page, logs, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
-from service.monitor import ROOKERY, WAITED, Monitor, Served
+from service.events import Events
+from service.loader import State
+from service.monitor import ROOKERY, WAITED, Consumer, Monitor, Served
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
+from service.trace_export import TraceExport
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ def create_app(settings: Settings, answerer: Answerer | None = None, clock: Star
     app.register_blueprint(routes.blueprint(answerer))
     app.register_blueprint(ops.blueprint(answerer, settings, clock))
     app.register_blueprint(pages.blueprint(answerer, settings))
+    if settings.page:
+        app.register_blueprint(front_page.blueprint())
     _handle_errors(app, answerer)
     # what is registered last runs first
     _note(app, answerer.monitor)
@@ -58,7 +64,7 @@ def asgi() -> Bridge:
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     state = startup.finish(settings)
-    answerer = Answerer(state, settings)
+    answerer = Answerer(state, settings, Monitor(_watchers(state, settings)))
     clock = Startup(state)
     app = create_app(settings, answerer, clock)
     admission = Admission(settings.wait_seconds, settings.most_waiting)
@@ -67,6 +73,16 @@ def asgi() -> Bridge:
     gc.set_threshold(COLLECT_AFTER)
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
     return Bridge(app, answerer, limit_bytes, has_door, clock.listening, admission, route_of)
+
+
+def _watchers(state: State, settings: Settings) -> list[Consumer]:
+    """Return who reads finished calls besides the metrics."""
+    watchers: list[Consumer] = [Events(state, settings)]
+    if settings.trace_endpoint:
+        export = TraceExport(state, settings)
+        atexit.register(export.close)
+        watchers.append(export)
+    return watchers
 
 
 def _finder(app: Flask) -> Callable[[str, str], str]:

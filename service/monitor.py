@@ -69,6 +69,11 @@ class Served(NamedTuple):
     cloud_trace: str = ""
 
 
+def is_prediction(call: Served) -> bool:
+    """Whether a call asked for predictions, whatever came of it."""
+    return call.route == PREDICT or call.protocol != ROOKERY
+
+
 class Consumer(Protocol):
     """Reads finished calls."""
 
