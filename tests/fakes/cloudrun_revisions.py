@@ -89,11 +89,11 @@ class Revision:
                 start_new_session=True,
             )
 
-    async def probe(self) -> bool:
+    async def probe(self, patience_seconds: float) -> bool:
         """Try the startup probe until it succeeds, its tries are used up, or the process ends."""
         given = self.container.get("startupProbe", {})
         path = given.get("httpGet", {}).get("path", "/health/ready")
-        seconds = min(60.0, given.get("failureThreshold", 3) * given.get("periodSeconds", 10))
+        seconds = min(patience_seconds, given.get("failureThreshold", 3) * given.get("periodSeconds", 10))
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process and self.process.poll() is None:
             asked = Request("GET", "probe", path, {}, path, {}, b"")
