@@ -174,6 +174,9 @@ class Settings:
     predict_seconds: int = _setting(
         "ROOKERY_PREDICT_SECONDS", 10, _integer(1, 300), "seconds after which a computation that does not end is ended"
     )
+    metrics: bool = _setting(
+        "ROOKERY_METRICS", True, _boolean, "whether calls are counted; `false` shows what counting costs"
+    )
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )
