@@ -96,6 +96,9 @@ case $verb in
     exec $PYTHON -m scripts.deploy revision --project "$PROJECT" --region "$REGION" --service "$SERVICE" --image "$IMAGE" \
       --model-uri "$MODEL_URI" --model-digest "$MODEL_DIGEST" --model-contract "$ROOKERY_MODEL_CONTRACT"
     ;;
-  rollout) exec $PYTHON -m scripts.rollout run --project "$PROJECT" --region "$REGION" --service "$SERVICE" ;;
+  rollout)
+    exec $PYTHON -m scripts.rollout run --project "$PROJECT" --region "$REGION" --service "$SERVICE" --cloud-logging \
+      --bundle "$MODEL_URI" --digest "$MODEL_DIGEST"
+    ;;
   *) echo "error: no step $verb; see the head of $0" >&2; exit 2 ;;
 esac
