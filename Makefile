@@ -186,6 +186,14 @@ sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the ima
 licences: $(STAMP) ## Print the licences of what the image installs
 	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
 
+.PHONY: bootstrap
+bootstrap: $(STAMP) ## Set a Google Cloud project up, repeatably (PROJECT=…, REGION=…, GITHUB=owner/name, ARGS=--dry-run)
+	@$(BIN)/python -m scripts.bootstrap --project $(PROJECT) --region $(REGION) $(if $(GITHUB),--github $(GITHUB)) $(ARGS)
+
+.PHONY: rehearse
+rehearse: $(STAMP) bundles/penguins/current ## Rehearse rollouts on this machine, good, bad and interrupted ones (ARGS="--only good,errors", minutes)
+	@$(BIN)/python -m tests.rehearse $(ARGS)
+
 .PHONY: deploy
 deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
 	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)

@@ -152,7 +152,7 @@ class CloudRun:
 
     def said(self, revision: str) -> str:
         """Return what a revision's process wrote."""
-        return "".join(path.read_text() for path in sorted(Path(self._folder.name).glob(f"{revision}.*")))
+        return "".join(path.read_text() for path in sorted(Path(self._folder.name).glob(f"{revision}.[oe][ur][tr]")))
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)

@@ -76,8 +76,18 @@ class Revision:
         """Start its one process; what it says goes into files in `folder`."""
         with reserve_port() as reservation:
             self.port = reservation.getsockname()[1]
+        # an instance's disk is its own, and empty
+        disk = folder / f"{self.name}.disk"
+        disk.mkdir()
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = {**inherited, **image.environment, **settings, **self.environment(), "PORT": str(self.port)}
+        environment = {
+            **inherited,
+            **image.environment,
+            **settings,
+            **self.environment(),
+            "PORT": str(self.port),
+            "TMPDIR": str(disk),
+        }
         with (folder / f"{self.name}.out").open("wb") as out, (folder / f"{self.name}.err").open("wb") as err:
             self.process = subprocess.Popen(
                 image.command,

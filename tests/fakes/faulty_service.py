@@ -39,7 +39,7 @@ class Engine:
         if self._fault == "slow" and is_traffic:
             threading.Event().wait(SLOW_SECONDS)
         if self._fault == "wrong" or (self._fault == "shift" and is_traffic):
-            return type(found)(sorted(found, reverse=True) if self._fault == "shift" else [*found[1:], found[0]])
+            return type(found)(sorted(found) if self._fault == "shift" else [*found[1:], found[0]])
         return found
 
 

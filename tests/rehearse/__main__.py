@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def rehearse(scenario: Scenario, bundle: Path, *, is_verbose: bool = False) -> t
         left = len(stage.cloud.refused)
         if is_verbose or seen != scenario.expected:
             print(getattr(stage, "said", ""), flush=True)
+            print(Counter((one.revision, one.path, one.status) for one in log if one.status != 200), flush=True)
     lost = counts.get("failed", 0) + counts.get("broken", 0)
     is_clean = lost == 0 or scenario.expected not in ("promoted", "serves", "stood down")
     is_kept = seen == scenario.expected and is_clean and left == 0 and (not by_stable or scenario.stable_dies)

@@ -110,7 +110,8 @@ def _dead_stable(stage: Stage) -> str:
     stable = stage.begin("errors")
     controller = stage.start_controller()
     stage.until(lambda: stage.share() > 0)
-    stage.cloud.kill(stable)
+    # the next write is the rollback
+    stage.cloud.fail(Fault(status=0, before=lambda: stage.cloud.kill(stable)))
     ended = stage.finish(controller)
     return (
         ended if stage.cloud.traffic(SERVICE) == {stable: 100} else f"{ended}, traffic {stage.cloud.traffic(SERVICE)}"

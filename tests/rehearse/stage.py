@@ -87,8 +87,7 @@ class Stage:
         for fault in FAULTS:
             command = (*GUNICORN, "tests.fakes.faulty_service:asgi()")
             images[f"registry.test/{fault}"] = Image(command, environment={"FAULT": fault})
-        settings = {**self._bucket.environment(), "MODEL_CACHE_DIR": str(self.folder / "cache")}
-        self.cloud = CloudRun(images, settings=settings)
+        self.cloud = CloudRun(images, settings=self._bucket.environment())
         self.cloud.patience_seconds = 15
         self.cloud.__enter__()
         self.environment = self.cloud.environment(self.folder) | self._bucket.environment()
