@@ -1,9 +1,10 @@
-"""Writes the generated parts of documents: `python -m tests.house.generated`."""
+"""Writes the generated parts of documents and deploy/monitoring: `python -m tests.house.generated`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from scripts.monitoring import files
 from service.config import settings_table
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "DEPLOYMENT.md"
@@ -20,3 +21,4 @@ def with_settings(text: str) -> str:
 
 if __name__ == "__main__":
     DEPLOYMENT.write_text(with_settings(DEPLOYMENT.read_text()))
+    files.write()
