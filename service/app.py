@@ -16,7 +16,8 @@ from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
-from service.monitor import ROOKERY, WAITED, Monitor, Served
+from service.monitor import WAITED, Served
+from service.protocols import routes as protocols
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
@@ -46,9 +47,10 @@ def create_app(settings: Settings, answerer: Answerer | None = None, clock: Star
     app.register_blueprint(routes.blueprint(answerer))
     app.register_blueprint(ops.blueprint(answerer, settings, clock))
     app.register_blueprint(pages.blueprint(answerer, settings))
+    app.register_blueprint(protocols.blueprint(answerer, settings))
     _handle_errors(app, answerer)
     # what is registered last runs first
-    _note(app, answerer.monitor)
+    _note(app, answerer)
     _add_headers(app, answerer, settings)
     return app
 
@@ -88,7 +90,8 @@ def _handle_errors(app: Flask, answerer: Answerer) -> None:
 
     def reply(error: BaseException) -> Response:
         request.environ[REFUSAL] = error
-        return to_response(errors.to_reply(error, _request_id(), answerer.headers), Response)
+        refuse = answerer.dialects.of(request.path).refuse
+        return to_response(refuse(error, _request_id(), answerer.headers), Response)
 
     @app.errorhandler(ServiceError)
     def refused(error: ServiceError) -> Response:
@@ -122,8 +125,9 @@ def _request_id() -> str:
     return found
 
 
-def _note(app: Flask, monitor: Monitor) -> None:
+def _note(app: Flask, answerer: Answerer) -> None:
     """Tell the monitor about every request but those that the answerer answered."""
+    monitor, dialects = answerer.monitor, answerer.dialects
 
     @app.before_request
     def begin() -> None:
@@ -134,12 +138,12 @@ def _note(app: Flask, monitor: Monitor) -> None:
         if not isinstance(response, Answered):
             environ, route = request.environ, "" if request.url_rule is None else request.url_rule.rule
             began, wait, request_id = environ[BEGAN], environ.get(WAITED, 0.0), response.headers["X-Request-Id"]
-            refusal = environ.get(REFUSAL)
+            refusal, protocol = environ.get(REFUSAL), dialects.of(request.path).protocol
             if refusal is not None:
-                monitor.note_refusal(refusal, request_id, route=route, began=began, wait=wait)
+                monitor.note_refusal(refusal, request_id, route=route, protocol=protocol, began=began, wait=wait)
             else:
                 total = time.perf_counter() - began
-                monitor.note(Served(ROOKERY, route, response.status_code, "", request_id, began, wait, total))
+                monitor.note(Served(protocol, route, response.status_code, "", request_id, began, wait, total))
         return response
 
 

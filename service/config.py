@@ -120,6 +120,26 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+PROTOCOLS = ("v2", "v1", "vertex", "mlflow", "sagemaker")
+
+
+def _protocols(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list of protocols."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text.strip() == "none":
+        return ()
+    if not names or any(name not in PROTOCOLS for name in names):
+        raise ValueError(f"must be some of {', '.join(PROTOCOLS)}, separated by commas, or none")
+    return names
+
+
+def _route(text: str) -> str:
+    """Parse the path of a route."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~:@/-]{1,255}", text):
+        raise ValueError("must be a path such as /v1/endpoints/1:predict")
+    return text
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set from outside."""
@@ -208,6 +228,31 @@ class Settings:
     predict_seconds: int = _setting(
         "ROOKERY_PREDICT_SECONDS", 10, _integer(1, 300), "seconds after which a computation that does not end is ended"
     )
+    protocols: tuple[str, ...] = _setting(
+        "ROOKERY_PROTOCOLS",
+        PROTOCOLS,
+        _protocols,
+        "protocols spoken beside `POST /predict`, separated by commas; `none` for none",
+    )
+    positional: bool = _setting(
+        "ROOKERY_POSITIONAL",
+        True,
+        _boolean,
+        "whether the protocols take rows whose values only their position names; `false` refuses them",
+    )
+    vertex_port: int | None = _setting(
+        "AIP_HTTP_PORT", None, _integer(1, 65535), "set by Vertex AI: the port to listen on, instead of `PORT`"
+    )
+    vertex_health_route: str = _setting("AIP_HEALTH_ROUTE", "", _route, "set by Vertex AI: the path it probes")
+    vertex_predict_route: str = _setting(
+        "AIP_PREDICT_ROUTE", "", _route, "set by Vertex AI: the path it sends predictions to"
+    )
+    vertex_storage_uri: str = _setting(
+        "AIP_STORAGE_URI", "", str, "set by Vertex AI: the model's folder, used where `MODEL_URI` is not set"
+    )
+    vertex_endpoint: str = _setting(
+        "AIP_ENDPOINT_ID", "", str, "set by Vertex AI where a model is deployed; shown by `/version`"
+    )
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )
@@ -245,6 +290,9 @@ class Settings:
                     values[declared.name] = declared.metadata["parse"](text)
                 except ValueError as error:
                     raise SettingError(f"{name}={text[:40]!r} {error}") from error
+        # what the platform says about itself wins over the image, and what the user says over the platform
+        values["port"] = values.get("vertex_port") or values.get("port", cls.port)
+        values["model_uri"] = values.get("model_uri") or values.get("vertex_storage_uri") or cls.model_uri
         settings = cls(**values)
         settings._refuse_unpinned("MODEL_URI", settings.model_uri, "MODEL_DIGEST", settings.model_digest)
         settings._refuse_unpinned(
@@ -270,7 +318,8 @@ def settings_table() -> str:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for declared in fields(Settings):
         default = declared.default
-        shown = "" if default in (None, ()) else f"`{'true' if default is True else default}`"
+        listed = ",".join(default) if isinstance(default, tuple) else default
+        shown = "" if default in (None, (), "") else f"`{'true' if default is True else listed}`"
         if default == DEFAULT_CACHE:
             # the table is the same for every user and machine
             shown = "`<temporary folder>/rookery-<uid>`"

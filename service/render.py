@@ -81,6 +81,12 @@ class Renderer:
         rows = text % tuple(orjson.dumps(numbers)[1:-1].split(b",")) if count else b""
         return b'{"predictions":[%b],"model":%b}' % (rows, self._model)
 
+    def rows(self, prediction: Prediction) -> bytes:
+        """Return the objects of a batch, separated by commas, as `render_batch` has them."""
+        if len(self._classes) > MOST_CLASSES:
+            return orjson.dumps([self._members(answer) for answer in prediction.answers()])[1:-1]
+        return self.render_batch(prediction)[len(b'{"predictions":[') : -len(b'],"model":}') - len(self._model)]
+
     def _template(self, answer: Answer) -> bytes:
         """Return an answer's object with places for its numbers; there are few kinds of them."""
         key = answer.prediction, answer.is_novel, tuple(answer.members)
