@@ -174,6 +174,10 @@ pin-base: ## Pin the base image in the Dockerfile to the digest its registry has
 test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
 	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py -p no:randomly --durations=8; else test $$? -eq 75; fi
 
+.PHONY: test-browser
+test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)
+	@if tests/e2e/page/browser.sh prepare; then $(BIN)/python -m pytest tests/e2e/page -p no:randomly --durations=5; else test $$? -eq 75; fi
+
 .PHONY: sbom
 sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the image holds its own, with the system's packages
 	@$(BIN)/python scripts/image/parts.py sbom --requirements requirements.txt

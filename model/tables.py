@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,11 @@ class Axis:
 
     thresholds: tuple[float, ...]
     size: int
+
+    @cached_property
+    def array(self) -> NDArray[np.float64]:
+        """The thresholds as an array, shape (t,)."""
+        return np.array(self.thresholds, dtype=np.float64)
 
 
 @dataclass
@@ -90,20 +96,19 @@ class TablesEngine:
     def predict(self, matrix: FloatMatrix) -> NDArray[np.float64]:
         """See `model.engines.Engine.predict`."""
         check_matrix(matrix, self._width)
-        places = {feature: _places(axis, matrix[:, feature]) for feature, axis in self._used}
+        if not len(matrix):
+            return np.empty((0, self._class_count))
+        columns = np.ascontiguousarray(matrix.T, dtype=np.float64)
+        places = {feature: _places(axis, columns[feature]) for feature, axis in self._used}
         places[self._width] = np.zeros(len(matrix), dtype=np.intp)
         margins = np.tile(np.array(self._tables.base), (len(matrix), 1))
         for first, second, step, table, _ in self._sums:
-            margins += table[places[first] * step + places[second]]
+            margins += table.take(places[first] * step + places[second], axis=0)
         if self._is_binary:
             odds = _exponentials(-np.abs(margins))
             likely, unlikely = 1.0 / (1.0 + odds), odds / (1.0 + odds)
             return np.where(margins > 0, np.hstack([unlikely, likely]), np.hstack([likely, unlikely]))
-        powers = _exponentials(margins - margins.max(axis=1, keepdims=True))
-        total = powers[:, 0]
-        for column in range(1, powers.shape[1]):
-            total = total + powers[:, column]
-        return np.asarray(powers / total[:, None])
+        return _softmax(np.ascontiguousarray(margins.T))
 
     def predict_one(self, row: Sequence[float]) -> list[float]:
         """See `model.engines.Engine.predict_one`: the same sums in the same order."""
@@ -246,16 +251,33 @@ def _goes_left(axis: Axis, feature: Feature, code: int, threshold: float, null_g
     return mask
 
 
-def _places(axis: Axis, values: NDArray[np.float32]) -> NDArray[np.intp]:
+def _places(axis: Axis, values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the bin of each value, shape (n,)."""
-    is_null = np.isnan(values)
     if axis.thresholds:
-        places = np.searchsorted(np.array(axis.thresholds), values.astype(np.float64), side="right")
-    else:
-        places = np.where(is_null, 0, values).astype(np.intp)
-    return np.where(is_null, axis.size - 1, places)
+        places = axis.array.searchsorted(values, side="right")
+        # NaN is behind every threshold, as are the largest values
+        return places if places.max() < axis.size - 2 else np.where(np.isnan(values), axis.size - 1, places)
+    is_null = np.isnan(values)
+    return np.where(is_null, axis.size - 1, np.where(is_null, 0, values).astype(np.intp))
+
+
+def _softmax(margins: Table) -> Table:
+    """Return probabilities, shape (n, k), for margins of shape (k, n), added up in the order of the classes."""
+    highest = margins[0]
+    for margin in margins[1:]:
+        highest = np.maximum(highest, margin)
+    powers = _exponentials(margins - highest)
+    total = powers[0]
+    for power in powers[1:]:
+        total = total + power
+    return np.ascontiguousarray((powers / total).T)
 
 
 def _exponentials(values: Table) -> Table:
-    """Return e to each value: numpy's own depends on the processor, and may on the place in the array."""
-    return np.array([math.exp(value) for value in values.ravel().tolist()]).reshape(values.shape)
+    """Return e to each value, none above 0: numpy's own depends on the processor, and may on the place in the array."""
+    found = np.ones_like(values)
+    # of each row the largest is 0
+    is_less = values < 0
+    less = values[is_less].tolist()
+    found[is_less] = np.fromiter(map(math.exp, less), np.float64, len(less))
+    return found

@@ -60,7 +60,7 @@ def curl_line(contract: manifest.Manifest, host: str, port: int) -> str:
     body = orjson.dumps(manifest.example(contract)).decode()
     address = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
     return (
-        f"Serving {contract.name} {contract.version} on http://{address}:{port} (its page: /docs). Try:\n\n"
+        f"Serving {contract.name} {contract.version} on http://{address}:{port} (open it in a browser). Try:\n\n"
         f"  curl -H 'Content-Type: application/json' http://{address}:{port}/predict -d '{body}'\n"
     )
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from model.domain import Feature, FloatMatrix
 from model.manifest import Manifest
-from service.decode import has_endless_number
+from service.decode import count, has_endless_number
 from service.instances import Instances
+from service.typed import NAMED, POSITIONAL, Batches
 
 Check = tuple[str, float, float, bool, dict[str, float] | None, bool]
 
@@ -42,6 +43,9 @@ class Accept:
         self._max_instances = max_instances
         self._is_plain = self._width > 1 and all(not f.is_category and not f.nullable for f in manifest.features)
         self._pick = itemgetter(*self._names)
+        is_typed = self._is_plain and all(name.isidentifier() for name in self._names)
+        bounds = [(check[1], check[2]) for check in self._checks]
+        self._batches = Batches(manifest.features, bounds) if is_typed else None
 
     def accept(self, body: bytes) -> Instances | None:
         """Decode and accept a body in one go.
@@ -52,6 +56,8 @@ class Accept:
         Returns:
             The instances, or None if anything at all is unusual.
         """
+        if self._batches is not None and body.startswith(NAMED + POSITIONAL):
+            return self._typed_batch(self._batches, body)
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -59,7 +65,7 @@ class Accept:
         if type(value) is not dict or has_endless_number(body):
             return None
         # a duplicate key disappears in decoding, its colon does not: equal counts prove that there was none
-        colons = body.count(b":")
+        colons = count(body, b":")
         if "instances" in value:
             return self._batch(value, colons)
         if colons != self._width:
@@ -94,6 +100,15 @@ class Accept:
             if not ((np.mod(whole, 1) == 0) | np.isnan(whole)).all():
                 return None
         return Instances((columns + 0.0).astype(np.float32), is_single=False)
+
+    def _typed_batch(self, batches: Batches, body: bytes) -> Instances | None:
+        """Accept a batch of numbers that is written as nearly all are."""
+        found = batches.decode(body)
+        if found is None or has_endless_number(body):
+            return None
+        matrix, colons = found
+        is_good = len(matrix) <= self._max_instances and count(body, b":") == colons
+        return Instances(matrix, is_single=False) if is_good else None
 
     def _one(self, instance: dict[str, Any]) -> FloatMatrix | None:
         """Accept one instance given by name; a wide one as a batch of one, which looks at all its values at once."""

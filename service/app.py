@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, logs, ops, pages, routes, startup
+from service import errors, front_page, logs, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
@@ -48,6 +48,8 @@ def create_app(settings: Settings, answerer: Answerer | None = None, clock: Star
     app.register_blueprint(ops.blueprint(answerer, settings, clock))
     app.register_blueprint(pages.blueprint(answerer, settings))
     app.register_blueprint(protocols.blueprint(answerer, settings))
+    if settings.page:
+        app.register_blueprint(front_page.blueprint())
     _handle_errors(app, answerer)
     # what is registered last runs first
     _note(app, answerer)

@@ -256,6 +256,7 @@ class Settings:
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )
+    page: bool = _setting("ROOKERY_PAGE", True, _boolean, "whether `/` shows the page for people")
     cors_origins: tuple[str, ...] = _setting(
         "ROOKERY_CORS_ORIGINS", (), _origins, "web origins that may call from a browser, separated by commas; none"
     )

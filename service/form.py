@@ -11,7 +11,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 from model.explain import Contributions
 from model.predictor import Answer, Prediction
 from service import encodings
-from service.errors import NotAcceptable, ServiceError, UnsupportedMediaType
+from service.errors import NotAcceptable, UnsupportedMediaType
 from service.instances import Instances, Options
 from service.reply import Headers, Reply
 
@@ -80,7 +80,6 @@ class Form:
     def refuse(self, error: BaseException, request_id: str, model_headers: Headers) -> Reply:
         """Word a refusal: the same status and codes in every form, see `service.errors.to_reply`."""
         raise NotImplementedError
-
 
 
 def refuse_headers(call: Call, taken: Sequence[str], given: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 from flask import Blueprint, Response
 
+from model.examples import examples
 from model.manifest import Manifest
 from service import metrics, stopping
 from service.answer import Answerer
@@ -40,6 +41,7 @@ def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Bluepri
                 "attempts": [vars_of(attempt) for attempt in ready.attempts],
                 "load_seconds": ready.phases,
                 "contributions": predictor.no_contributions_reason or "available",
+                "examples": [example._asdict() for example in examples(predictor.manifest)],
             }
         )
 

@@ -30,7 +30,7 @@ class Renderer:
         """Prepare what is the same in every answer."""
         self._classes = manifest.classes
         self._features = manifest.feature_names
-        self._templates: dict[tuple[int, bool, tuple[bool, ...]], bytes] = {}
+        self._texts: dict[tuple[int, bool, tuple[bool, ...]], tuple[bytes, ...]] = {}
         model = {"name": manifest.name, "version": manifest.version, "digest": digest, "fallback": is_fallback}
         self._model = orjson.dumps(model)
 
@@ -62,24 +62,36 @@ class Renderer:
 
     def _render_one(self, answer: Answer) -> bytes:
         """Return the same bytes as the general way, from parts that do not change."""
-        texts = orjson.dumps([*answer.probabilities, answer.novelty])[1:-1].split(b",")
-        return b'%b,"model":%b}' % ((self._template(answer) % tuple(texts))[:-1], self._model)
+        *texts, last = self._texts_of(answer)
+        numbers = orjson.dumps([*answer.probabilities, answer.novelty])[1:-1].split(b",")
+        parts = [part for pair in zip(texts, numbers, strict=True) for part in pair]
+        return b'%b%b,"model":%b}' % (b"".join(parts), last[:-1], self._model)
 
     def render_batch(self, prediction: Prediction) -> bytes:
         """Return the body of a 200 to a batch of which nothing but answers is to be said.
 
-        The same bytes as `render`, without an object a row: one text with a place for every number of the batch.
+        The same bytes as `render`, without an object a row: texts and numbers in turn, column by column.
         """
         count, width = prediction.sets.shape
+        if not count:
+            return b'{"predictions":[],"model":%b}' % self._model
         weights = 2 ** np.arange(width, dtype=np.int64)
         kinds = (prediction.sets @ weights * width + prediction.classes) * 2 + prediction.is_novel
         _, first, of_row = np.unique(kinds, return_index=True, return_inverse=True)
         columns = prediction.classes, prediction.probabilities, prediction.sets, prediction.novelty, prediction.is_novel
-        templates = [self._template(Answer(*(column[row].tolist() for column in columns))) for row in first]
-        numbers = np.column_stack([prediction.probabilities, prediction.novelty]).ravel().tolist()
-        text = b",".join([templates[kind] for kind in of_row.tolist()])
-        rows = text % tuple(orjson.dumps(numbers)[1:-1].split(b",")) if count else b""
-        return b'{"predictions":[%b],"model":%b}' % (rows, self._model)
+        texts = [self._texts_of(Answer(*(column[row].tolist() for column in columns))) for row in first]
+        # of each row: its texts, and between them its numbers
+        step = 2 * width + 4
+        parts = [b","] * (count * step)
+        for place, column in enumerate(zip(*map(texts.__getitem__, of_row.tolist()), strict=True)):
+            parts[2 * place :: step] = column
+        numbers = np.column_stack([prediction.probabilities, prediction.novelty]).ravel()
+        told = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        for place in range(width + 1):
+            parts[2 * place + 1 :: step] = told[place :: width + 1]
+        parts[0] = b'{"predictions":[' + parts[0]
+        parts[-1] = b'],"model":%b}' % self._model
+        return b"".join(parts)
 
     def rows(self, prediction: Prediction) -> bytes:
         """Return the objects of a batch, separated by commas, as `render_batch` has them."""
@@ -87,25 +99,26 @@ class Renderer:
             return orjson.dumps([self._members(answer) for answer in prediction.answers()])[1:-1]
         return self.render_batch(prediction)[len(b'{"predictions":[') : -len(b'],"model":}') - len(self._model)]
 
-    def _template(self, answer: Answer) -> bytes:
-        """Return an answer's object with places for its numbers; there are few kinds of them."""
+    def _texts_of(self, answer: Answer) -> tuple[bytes, ...]:
+        """Return the texts around an answer's numbers; there are few kinds of them."""
         key = answer.prediction, answer.is_novel, tuple(answer.members)
-        found = self._templates.get(key)
+        found = self._texts.get(key)
         if found is None:
-            found = self._build_template(answer)
-            if len(self._templates) >= MOST_TEMPLATES:
-                self._templates.clear()
-            self._templates[key] = found
+            found = self._cut_texts(answer)
+            if len(self._texts) >= MOST_TEMPLATES:
+                self._texts.clear()
+            self._texts[key] = found
         return found
 
-    def _build_template(self, answer: Answer) -> bytes:
-        """Write what `_members` would give, a place for each number; per cent signs in names are doubled."""
-        names = [orjson.dumps(name).replace(b"%", b"%%") for name in self._classes]
+    def _cut_texts(self, answer: Answer) -> tuple[bytes, ...]:
+        """Write what `_members` would give, without its k probabilities and novelty: k + 2 texts."""
+        names = [orjson.dumps(name) for name in self._classes]
+        label = names[answer.prediction]
         return (
-            b'{"prediction":' + str(answer.prediction).encode() + b',"label":' + names[answer.prediction]
-            + b',"probabilities":{' + b",".join(name + b":%b" for name in names)
-            + b'},"prediction_set":[' + b",".join(compress(names, answer.members))
-            + b'],"novelty":%b,"is_novel":' + (b"true" if answer.is_novel else b"false") + b"}"
+            b'{"prediction":%d,"label":%b,"probabilities":{%b:' % (answer.prediction, label, names[0]),
+            *(b",%b:" % name for name in names[1:]),
+            b'},"prediction_set":[%b],"novelty":' % b",".join(compress(names, answer.members)),
+            b',"is_novel":%b}' % (b"true" if answer.is_novel else b"false"),
         )  # fmt: skip
 
     def _members(self, answer: Answer) -> dict[str, Any]:

@@ -199,9 +199,7 @@ class Invocations(Form):
             raise InvalidInstance(problems)
         texts = {feature.name for feature in self._intake.features if feature.is_category}
         readers = [_read_text if name in texts else _read_number for name in columns]
-        return self._named(
-            columns, [[read(cell) for read, cell in zip(readers, row, strict=True)] for row in rows]
-        )
+        return self._named(columns, [[read(cell) for read, cell in zip(readers, row, strict=True)] for row in rows])
 
 
 def _moved(given: str, data: str, names: str) -> str:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2: tensors in JSON or raw bytes, as KServe, Triton, MLServer and Seldon speak it."""
+"""The Open Inference Protocol, version 2: tensors in JSON or raw bytes, as KServe, Triton and MLServer speak it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Infer(Form):
             return _together(tensors[0], intake)
         return _by_name(tensors, intake)
 
-    def render(self, instances: Instances, prediction: Prediction) -> bytes:
+    def render(self, instances: Instances, prediction: Prediction) -> bytes:  # noqa: ARG002 - see Form.render
         """See `Form.render`."""
         intake = self._intake
         manifest = intake.manifest
@@ -85,7 +85,7 @@ class Infer(Form):
         raws: list[bytes] = []
         for name, is_raw in self._wanted.items():
             values = _values(name, prediction)
-            output = {"name": name, "shape": list(values.shape), "datatype": OUTPUTS[name]}
+            output: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": OUTPUTS[name]}
             if is_raw:
                 raws.append(_to_raw(name, values, manifest.classes))
                 output["parameters"] = {"binary_data_size": len(raws[-1])}
@@ -153,7 +153,7 @@ def _together(tensor: Tensor, intake: Intake) -> Instances:
     """Read all rows from one tensor."""
     intake.refuse_positional("/inputs/0")
     width = len(intake.names)
-    if len(tensor.shape) != 2 or tensor.shape[1] != width:  # noqa: PLR2004 - rows and columns
+    if len(tensor.shape) != 2 or tensor.shape[1] != width:
         message = f"must be [n, {width}]: {', '.join(intake.names)}"
         raise InvalidInstance([Problem("/inputs/0/shape", "type", message)])
     if isinstance(tensor.column, list) or intake.has_texts:
@@ -172,10 +172,12 @@ def _by_name(tensors: list[Tensor], intake: Intake) -> Instances:
     for index, tensor in enumerate(tensors):
         place = f"/inputs/{index}"
         if tensor.name not in intake.names:
-            problems.append(Problem(f"{place}/name", "unknown", f"{echo(tensor.name)!r} is not a feature of this model"))
+            problems.append(
+                Problem(f"{place}/name", "unknown", f"{echo(tensor.name)!r} is not a feature of this model")
+            )
         elif tensor.name in places:
             problems.append(Problem(f"{place}/name", "ambiguous", "stands twice"))
-        elif len(tensor.shape) == 2 and tensor.shape[1] != 1:  # noqa: PLR2004 - rows and columns
+        elif len(tensor.shape) == 2 and tensor.shape[1] != 1:
             problems.append(Problem(f"{place}/shape", "type", "must be [n] or [n, 1]"))
         else:
             places[tensor.name] = index

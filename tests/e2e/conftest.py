@@ -15,8 +15,8 @@ from tests.integration.servers import ROOT
 
 from .containers import Container, Context, Image
 
-# minutes and root: collected only when it is named
-collect_ignore = ["test_container.py"]
+# minutes and root, or a browser: collected only when they are named
+collect_ignore = ["test_container.py", "page"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PLANTED = b"planted-" + b"4f1c9b7e"

@@ -36,7 +36,7 @@ def test_a_row_never_depends_on_its_batch(penguins: VerifiedBundle, penguins_dat
 
 
 def test_double_precision_row_never_depends_on_its_batch(iris_predictor: Predictor, iris_data: Dataset):
-    rows = np.tile(iris_data.matrix, (8, 1))
+    rows = np.tile(iris_data.matrix, (16, 1))
 
     together = iris_predictor.predict(rows)
     alone = [iris_predictor.predict(row[None]) for row in iris_data.matrix]
@@ -44,10 +44,10 @@ def test_double_precision_row_never_depends_on_its_batch(iris_predictor: Predict
     assert len(rows) > 2 * predictor.SLICE_ROWS
     for field in ("probabilities", "classes", "sets", "novelty", "is_novel"):
         expected = np.concatenate([getattr(a, field) for a in alone])
-        np.testing.assert_array_equal(np.concatenate([expected] * 8), getattr(together, field))
+        np.testing.assert_array_equal(np.concatenate([expected] * 16), getattr(together, field))
 
 
-@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1025])
+@pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 2049])
 def test_rows_are_answered_in_order_whatever_their_number(penguins_predictor: Predictor, penguins_data: Dataset, count):
     rows = np.resize(penguins_data.matrix, (count, 4))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from random import Random
 
@@ -27,6 +28,7 @@ WRONG = (
     '"\\ud800"',
 )
 LARGE = ("9007199254740993", str(2**63), str(2**64), str(10**30), "9" * 310, "9" * 401, "123456789e300", "1E-400")
+HEAD = re.compile(r'^\s*\{\s*"instances"\s*:\s*\[\s*([\[{])')
 NUL_LETTER = "\\u0000"
 
 
@@ -42,6 +44,9 @@ class Writer:
         """Return a body: one instance, a batch of objects, or a batch of arrays."""
         kind = self._random.choice((self._one, self._named, self._positional, self._mixed))
         text = self._space() + kind() + self._space()
+        if self._random.random() < 0.5:
+            # as nearly everybody writes it, which has a way of its own
+            text = HEAD.sub(self._random.choice((r'{"instances":[\1', r'{"instances": [\1')), text)
         raw = text.encode("utf-8", errors="surrogatepass")
         if self._is_faulty(0.3):
             raw = self._damage(raw)

@@ -39,6 +39,7 @@ GOOD = {
     ("ROOKERY_WORKERS", "64"): ("workers", 64),
     ("ROOKERY_PREDICT_SECONDS", "300"): ("predict_seconds", 300),
     ("ROOKERY_LOG_LEVEL", "warning"): ("log_level", "warning"),
+    ("ROOKERY_PAGE", "false"): ("page", False),
     ("ROOKERY_CORS_ORIGINS", "https://lab.example"): ("cors_origins", ("https://lab.example",)),
     ("ROOKERY_CORS_ORIGINS", " https://a.example:8443 , http://localhost:3000,"): (
         "cors_origins",
@@ -85,6 +86,7 @@ WRONG = {
     "ROOKERY_MAX_CONNECTIONS": ["0", "-1", "auto"],
     "ROOKERY_LAME_DUCK_SECONDS": ["6", "0.5"],
     "ROOKERY_LOG_LEVEL": ["INFO", "trace"],
+    "ROOKERY_PAGE": ["yes", "1", "off"],
     "ROOKERY_CORS_ORIGINS": ["*", "lab.example", "https://lab.example/", "https://*.example", "null", "https://a b"],
 }
 

@@ -62,3 +62,13 @@ def test_without_a_model_the_process_is_live_and_has_a_version(unready_app):
     assert (live.status, live.json) == (200, {"status": "live"})
     assert (version.status, version.json["digest"]) == (200, None)
     assert None is live.header("X-Model-Digest")
+
+
+@pytest.mark.parametrize("name", ["penguins", "iris", "plots"])
+def test_every_example_of_the_model_card_is_answered_as_it_says(answerers, name):
+    app = create_app(Settings(), answerers[name])
+    examples = request(app, "GET", "/model").json["examples"]
+    assert {"typical", "doubtful"} == {example["kind"] for example in examples}
+    for example in examples:
+        answered = request(app, "POST", "/predict", json.dumps(example["instance"]).encode())
+        assert (answered.status, answered.json["label"]) == (200, example["label"])

@@ -1,0 +1,95 @@
+"""Ordinary batches of numbers, decoded straight into the columns of the model: no object of JSON in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from model.domain import Feature, FloatMatrix
+from model.reference import FloatArray
+
+# how bodies begin that are decoded here; any other way to write the same goes the general way
+NAMED = b'{"instances":[{', b'{"instances": [{'
+POSITIONAL = b'{"instances":[[', b'{"instances": [['
+
+
+class Batches:
+    """Decoders made from the features: what they take is well-formed, and every value a number in its range.
+
+    Keys are all there and none is unknown, but a key that stands twice is not seen: the caller counts colons.
+    """
+
+    def __init__(self, features: Sequence[Feature], bounds: Sequence[tuple[float, float]]) -> None:
+        """Compile.
+
+        Args:
+            features: d features, all of them numbers that are never null, named by identifiers.
+            bounds: lowest and highest ordinary value of each.
+        """
+        self._names, self._bounds = [feature.name for feature in features], bounds
+        self._whole = [feature.dtype == "int" for feature in features]
+        # field names are our own, so that no feature's name can be one that Python or msgspec keeps for itself
+        fields = [f"f{position}" for position in range(len(features))]
+        renamed = dict(zip(fields, self._names, strict=True))
+        row: Any = msgspec.defstruct(
+            "Row", [(name, float) for name in fields], rename=renamed, forbid_unknown_fields=True, gc=False
+        )
+        self._getters = [attrgetter(name) for name in fields]
+        named = msgspec.defstruct("Named", [("instances", list[row])], forbid_unknown_fields=True)
+        table = msgspec.defstruct(
+            "Table",
+            [("instances", list[tuple[(float,) * len(features)]]), ("features", list[str])],  # type: ignore[misc]
+            forbid_unknown_fields=True,
+        )
+        self._named, self._table = msgspec.json.Decoder(named), msgspec.json.Decoder(table)
+
+    def decode(self, body: bytes) -> tuple[FloatMatrix, int] | None:
+        """Decode a batch.
+
+        Args:
+            body: UTF-8, as it came.
+
+        Returns:
+            float32, shape (n, d), as `model.domain.to_matrix` lays it out, and the number of colons of a body in which
+            no key stands twice; None if anything is unusual.
+        """
+        try:
+            if body.startswith(NAMED):
+                named: Any = self._named.decode(body)
+                rows = named.instances
+                columns = [self._column(map(getter, rows), len(rows)) for getter in self._getters]
+                colons = len(rows) * len(columns) + 1
+            else:
+                table: Any = self._table.decode(body)
+                rows, names = table.instances, table.features
+                if sorted(names) != sorted(self._names):
+                    return None
+                values = self._column(chain.from_iterable(rows), len(rows) * len(names)).reshape(-1, len(names))
+                columns = [values[:, names.index(name)] for name in self._names]
+                colons = 2
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        matrix = self._to_matrix(columns)
+        return None if matrix is None else (matrix, colons)
+
+    @staticmethod
+    def _column(values: Any, count: int) -> FloatArray:
+        """Return numbers that are floats already as an array."""
+        return np.fromiter(values, np.float64, count)
+
+    def _to_matrix(self, columns: Sequence[FloatArray]) -> FloatMatrix | None:
+        """Lay columns out if each value is in its range, and whole where it has to be."""
+        if not len(columns[0]):
+            return None
+        matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
+        for position, (column, (low, high)) in enumerate(zip(columns, self._bounds, strict=True)):
+            if column.min() < low or column.max() > high or (self._whole[position] and np.mod(column, 1).any()):
+                return None
+            # no negative zero
+            matrix[:, position] = column + 0.0
+        return matrix
