@@ -190,6 +190,18 @@ licences: $(STAMP) ## Print the licences of what the image installs
 deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
 	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
 
+.PHONY: rollout
+rollout: $(STAMP) ## Give the candidate traffic step by step, judged (PROJECT=…, REGION=…, SERVICE=…, BUNDLE=bundles/penguins, ARGS="--plan blue-green")
+	@$(BIN)/python -m scripts.rollout run $(WHERE) --bundle $(BUNDLE) $(ARGS)
+
+.PHONY: simulate-rollouts
+simulate-rollouts: $(STAMP) ## Measure false rollbacks and detection on a thousand made-up candidates of each kind (K1, K2; three minutes)
+	@$(BIN)/python -m scripts.rollout simulate $(ARGS)
+
+.PHONY: soak-rollout
+soak-rollout: $(STAMP) ## Everything that may happen to a rollout, in any order, 2,000 times (K7)
+	ROLLOUT_TRACES=2000 $(BIN)/python -m pytest -q -s tests/unit/scripts/rollout/test_model_based.py --timeout 1800
+
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches
 	rm -rf $(VENV) $(PEERS) $(MLSERVER) bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

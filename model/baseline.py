@@ -74,11 +74,19 @@ class Variable:
 
     def count(self, values: FloatArray) -> Counts:
         """Count values, shape (n,), NaN for null; positions for closed lists."""
+        return np.bincount(self._place(values), minlength=len(self.bins))
+
+    def names(self, values: FloatArray) -> list[str]:
+        """Return the names of the bins of values, shape (n,), as `count` takes them."""
+        return [self.bins[place] for place in self._place(values).tolist()]
+
+    def _place(self, values: FloatArray) -> NDArray[np.intp]:
+        """Return the position of each value's bin, shape (n,)."""
         present = ~np.isnan(values)
         parts = np.full(len(values), len(self.places) - 1, dtype=np.intp)
         known = values[present]
         parts[present] = known if self.edges is None else np.searchsorted(self.edges, known, side="right")
-        return np.bincount(self.places[parts], minlength=len(self.bins))
+        return self.places[parts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from service.errors import BodyTooLarge, NoModel, Problem, ServiceError
 from service.form import Call, Form
 from service.instances import Instances
 from service.loader import NotReady, Ready, State
-from service.monitor import Monitor, Served
+from service.monitor import Monitor, served
 from service.native import Native
 from service.rates import Rates, caller_of
 from service.reply import Headers, Reply
@@ -129,7 +129,7 @@ class Answerer:
         end = time.perf_counter()
         decode, predict, render, total = decoded - start, predicted - decoded, end - predicted, end - start
         self.monitor.note(
-            Served(
+            served(
                 form.protocol, form.route, 200, "", request_id, start, call.wait_seconds,
                 total, decode, predict, render, instances, answers, (), call.traceparent, call.cloud_trace,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import time
@@ -11,16 +12,20 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, front_page, logs, ops, pages, routes, startup
+from service import errors, front_page, ledger, logs, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
-from service.monitor import WAITED, Served
+from service.events import Events
+from service.loader import State
+from service.monitor import WAITED, Consumer, Monitor, Served
 from service.protocols import routes as protocols
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
+from service.tally import Tally
+from service.trace_export import TraceExport
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +36,21 @@ BEGAN, REFUSAL = "rookery.began", "rookery.refusal"
 COLLECT_AFTER = 10_000
 
 
-def create_app(settings: Settings, answerer: Answerer | None = None, clock: Startup | None = None) -> Flask:
+def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tally | None = None) -> Flask:
     """Return the Flask application.
 
     Args:
         settings: from `Settings.from_env`.
         answerer: one that is already loaded; None loads the bundle of the settings.
-        clock: of the cold start, for its metrics.
+        tally: what the answerer's monitor counts in; None for one in which nothing is counted.
     """
     answerer = answerer or Answerer(startup.finish(settings), settings)
-    clock = clock or Startup(answerer.state)
+    tally = tally or Tally(answerer.state)
     app = Flask(__name__, static_folder=None)
     # a path is one route or none: no redirects
     app.url_map.merge_slashes = False
     app.register_blueprint(routes.blueprint(answerer))
-    app.register_blueprint(ops.blueprint(answerer, settings, clock))
+    app.register_blueprint(ops.blueprint(answerer, settings, tally))
     app.register_blueprint(pages.blueprint(answerer, settings))
     app.register_blueprint(protocols.blueprint(answerer, settings))
     if settings.page:
@@ -62,15 +67,37 @@ def asgi() -> Bridge:
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     state = startup.finish(settings)
-    answerer = Answerer(state, settings)
+    tally = Tally(state, ledger.current, ledger.own)
+    answerer = Answerer(state, settings, Monitor(_watchers(state, settings, tally)))
     clock = Startup(state)
-    app = create_app(settings, answerer, clock)
+    app = create_app(settings, answerer, tally)
+    # what a thread finishes after the loop has ended
+    atexit.register(answerer.monitor.flush)
     admission = Admission(settings.wait_seconds, settings.most_waiting)
     # what is loaded stays: the collector need not look at it after every few rows of a batch (decision 0020)
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
+
+    def listening() -> None:
+        clock.listening()
+        tally.started(clock.phases, time.time())
+
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
-    return Bridge(app, answerer, limit_bytes, has_door, clock.listening, admission, route_of)
+    bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of)
+    tally.look(lambda: bridge.in_flight)
+    return bridge
+
+
+def _watchers(state: State, settings: Settings, tally: Tally) -> list[Consumer]:
+    """Return who reads finished calls."""
+    watchers: list[Consumer] = [Events(state, settings)]
+    if settings.metrics:
+        watchers.append(tally)
+    if settings.trace_endpoint:
+        export = TraceExport(state, settings)
+        atexit.register(export.close)
+        watchers.append(export)
+    return watchers
 
 
 def _finder(app: Flask) -> Callable[[str, str], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -12,15 +11,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from model.errors import BundleError, KeyFileError
-from model.signing import PublicKeys, load_keys
+from model.errors import BundleError
+from model.signing import PublicKeys
 from model.store import is_address, parse
+from service import slips, values
 
 DEFAULT_CACHE = Path(tempfile.gettempdir()) / f"rookery-{os.getuid()}"
 PREFIX = "ROOKERY_"
-
-# an unknown name so near to a setting's is refused; ordinary variables are shorter or farther
-SLIPS, SLIP_LENGTH = 2, 8
 
 # Kubernetes injects these for a service called rookery
 KUBERNETES = re.compile(r"ROOKERY_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
@@ -79,67 +76,6 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _rate(text: str) -> str:
-    """Parse a rate limit."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
-        raise ValueError("must be a number a second, minute or hour, such as 100/second")
-    return text
-
-
-def _digest(text: str) -> str:
-    """Parse a digest, with or without `sha256:`."""
-    if not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", text):
-        raise ValueError("must be sha256: and 64 hex digits")
-    return text if text.startswith("sha256:") else f"sha256:{text}"
-
-
-def _host(text: str) -> str:
-    """Parse an address to listen on."""
-    if not re.fullmatch(r"[0-9A-Za-z.:\[\]-]{1,255}", text):
-        raise ValueError("must be an address such as 127.0.0.1 or 0.0.0.0")
-    return text
-
-
-def _keys(text: str) -> PublicKeys:
-    """Parse public keys: PEM text, or the file that holds it."""
-    try:
-        raw = text.encode() if text.lstrip().startswith("-----BEGIN") else Path(text).read_bytes()
-        return load_keys(raw)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-    except KeyFileError as error:
-        raise ValueError(error.reason) from error
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    """Parse a comma-separated list of web origins."""
-    origins = tuple(part.strip() for part in text.split(",") if part.strip())
-    for origin in origins:
-        if not re.fullmatch(r"https?://[^\s/,*]+", origin):
-            raise ValueError("must be origins such as https://lab.example, separated by commas")
-    return origins
-
-
-PROTOCOLS = ("v2", "v1", "vertex", "mlflow", "sagemaker")
-
-
-def _protocols(text: str) -> tuple[str, ...]:
-    """Parse a comma-separated list of protocols."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if text.strip() == "none":
-        return ()
-    if not names or any(name not in PROTOCOLS for name in names):
-        raise ValueError(f"must be some of {', '.join(PROTOCOLS)}, separated by commas, or none")
-    return names
-
-
-def _route(text: str) -> str:
-    """Parse the path of a route."""
-    if not re.fullmatch(r"/[A-Za-z0-9._~:@/-]{1,255}", text):
-        raise ValueError("must be a path such as /v1/endpoints/1:predict")
-    return text
-
-
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set from outside."""
@@ -149,18 +85,23 @@ class Settings:
         "MODEL_URI", "bundle", str, "bundle folder, read in place, or `gs://bucket/prefix/<digest>/`"
     )
     model_digest: str | None = _setting(
-        "MODEL_DIGEST", None, _digest, "digest the bundle must have; anything else is refused"
+        "MODEL_DIGEST", None, values.digest, "digest the bundle must have; anything else is refused"
     )
     fallback_uri: str = _setting(
         "MODEL_FALLBACK_URI", "", str, "bundle that may stand in if the pinned one cannot be served"
     )
-    fallback_digest: str | None = _setting("MODEL_FALLBACK_DIGEST", None, _digest, "digest the fallback must have")
+    fallback_digest: str | None = _setting(
+        "MODEL_FALLBACK_DIGEST", None, values.digest, "digest the fallback must have"
+    )
     min_serial: int = _setting("MODEL_MIN_SERIAL", 0, _integer(0, 10**9), "bundles with a lower serial are refused")
     model_contract: str | None = _setting(
-        "ROOKERY_MODEL_CONTRACT", None, _digest, "what the pinned bundle takes and answers, for when it cannot be read"
+        "ROOKERY_MODEL_CONTRACT",
+        None,
+        values.digest,
+        "what the pinned bundle takes and answers, for when it cannot be read",
     )
     public_keys: PublicKeys | None = _setting(
-        "MODEL_PUBLIC_KEY", None, _keys, "PEM public key, or a file of them; with it every bundle must be signed"
+        "MODEL_PUBLIC_KEY", None, values.keys, "PEM public key, or a file of them; with it every bundle must be signed"
     )
     cache_dir: Path = _setting(
         "MODEL_CACHE_DIR", DEFAULT_CACHE, Path, "folder for downloaded bundles and the last known good one"
@@ -188,9 +129,14 @@ class Settings:
     )
     most_waiting: int = _setting("ROOKERY_MAX_WAITING", 512, _integer(1, 100_000), "requests that may wait")
     rate_limit: str | None = _setting(
-        "ROOKERY_RATE_LIMIT", None, _rate, "requests of one caller, such as `100/second`; more are refused with 429"
+        "ROOKERY_RATE_LIMIT",
+        None,
+        values.rate,
+        "requests of one caller, such as `100/second`; more are refused with 429",
     )
-    bind_host: str = _setting("ROOKERY_BIND_HOST", "127.0.0.1", _host, "address to listen on; the image sets 0.0.0.0")
+    bind_host: str = _setting(
+        "ROOKERY_BIND_HOST", "127.0.0.1", values.host, "address to listen on; the image sets 0.0.0.0"
+    )
     workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
     header_seconds: int = _setting(
         "ROOKERY_HEADER_SECONDS", 5, _integer(1, 300), "seconds in which the headers of a request must arrive"
@@ -230,8 +176,8 @@ class Settings:
     )
     protocols: tuple[str, ...] = _setting(
         "ROOKERY_PROTOCOLS",
-        PROTOCOLS,
-        _protocols,
+        values.PROTOCOLS,
+        values.protocols,
         "protocols spoken beside `POST /predict`, separated by commas; `none` for none",
     )
     positional: bool = _setting(
@@ -243,9 +189,9 @@ class Settings:
     vertex_port: int | None = _setting(
         "AIP_HTTP_PORT", None, _integer(1, 65535), "set by Vertex AI: the port to listen on, instead of `PORT`"
     )
-    vertex_health_route: str = _setting("AIP_HEALTH_ROUTE", "", _route, "set by Vertex AI: the path it probes")
+    vertex_health_route: str = _setting("AIP_HEALTH_ROUTE", "", values.route, "set by Vertex AI: the path it probes")
     vertex_predict_route: str = _setting(
-        "AIP_PREDICT_ROUTE", "", _route, "set by Vertex AI: the path it sends predictions to"
+        "AIP_PREDICT_ROUTE", "", values.route, "set by Vertex AI: the path it sends predictions to"
     )
     vertex_storage_uri: str = _setting(
         "AIP_STORAGE_URI", "", str, "set by Vertex AI: the model's folder, used where `MODEL_URI` is not set"
@@ -253,12 +199,48 @@ class Settings:
     vertex_endpoint: str = _setting(
         "AIP_ENDPOINT_ID", "", str, "set by Vertex AI where a model is deployed; shown by `/version`"
     )
+    metrics: bool = _setting(
+        "ROOKERY_METRICS", True, _boolean, "whether calls are counted; `false` shows what counting costs"
+    )
     log_level: str = _setting(
         "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
     )
+    slow_seconds: float = _setting(
+        "ROOKERY_SLOW_SECONDS", 0.5, _seconds(0, 3600), "a request that takes so long has a line in the log, in seconds"
+    )
+    event_rate: float = _setting(
+        "ROOKERY_EVENT_RATE",
+        0.01,
+        values.ratio,
+        "share of the predictions that the log tells, 0 to 1; never their values",
+    )
+    feedback: bool = _setting(
+        "ROOKERY_FEEDBACK", False, _boolean, "whether `POST /feedback` takes what turned out to be true"
+    )
+    trace_endpoint: str = _setting(
+        "ROOKERY_TRACE_ENDPOINT",
+        "",
+        values.receiver,
+        "where spans are sent by OTLP over HTTP; without it nothing is traced",
+    )
+    trace_auth: str = _setting(
+        "ROOKERY_TRACE_AUTH",
+        "none",
+        _choice("none", "google"),
+        "`google` sends an access token with the spans, as Cloud Trace wants it",
+    )
+    trace_rate: float = _setting(
+        "ROOKERY_TRACE_RATE", 0.01, values.ratio, "share of requests traced where the caller does not decide, 0 to 1"
+    )
+    project: str = _setting(
+        "ROOKERY_PROJECT", "", values.project, "Google Cloud project of the traces, so that the log links to them"
+    )
     page: bool = _setting("ROOKERY_PAGE", True, _boolean, "whether `/` shows the page for people")
     cors_origins: tuple[str, ...] = _setting(
-        "ROOKERY_CORS_ORIGINS", (), _origins, "web origins that may call from a browser, separated by commas; none"
+        "ROOKERY_CORS_ORIGINS",
+        (),
+        values.origins,
+        "web origins that may call from a browser, separated by commas; none",
     )
     commit: str = _setting("ROOKERY_COMMIT", "unknown", str, "source commit, shown by `/version`; the image sets it")
     build_time: str = _setting(
@@ -279,27 +261,34 @@ class Settings:
         known = {f.metadata["env"]: f for f in fields(cls)}
         for name in sorted(given):
             if name.startswith(PREFIX) and name not in known and not KUBERNETES.fullmatch(name):
-                raise SettingError(_unknown(name, list(known)))
-            meant = None if name in known or KUBERNETES.fullmatch(name) else _nearly(name, list(known))
+                raise SettingError(slips.unknown(name, list(known), PREFIX))
+            meant = None if name in known or KUBERNETES.fullmatch(name) else slips.nearly(name, list(known))
             if meant is not None:
                 raise SettingError(f"{name} is not a setting; did you mean {meant}?")
-        values = {}
+        found: dict[str, Any] = {}
         for name, declared in known.items():
             text = given.get(name, "")
             if text:
                 try:
-                    values[declared.name] = declared.metadata["parse"](text)
+                    found[declared.name] = declared.metadata["parse"](text)
                 except ValueError as error:
                     raise SettingError(f"{name}={text[:40]!r} {error}") from error
         # what the platform says about itself wins over the image, and what the user says over the platform
-        values["port"] = values.get("vertex_port") or values.get("port", cls.port)
-        values["model_uri"] = values.get("model_uri") or values.get("vertex_storage_uri") or cls.model_uri
-        settings = cls(**values)
+        found["port"] = found.get("vertex_port") or found.get("port", cls.port)
+        found["model_uri"] = found.get("model_uri") or found.get("vertex_storage_uri") or cls.model_uri
+        settings = cls(**found)
         settings._refuse_unpinned("MODEL_URI", settings.model_uri, "MODEL_DIGEST", settings.model_digest)
         settings._refuse_unpinned(
             "MODEL_FALLBACK_URI", settings.fallback_uri, "MODEL_FALLBACK_DIGEST", settings.fallback_digest
         )
+        settings._refuse_open_token()
         return settings
+
+    def _refuse_open_token(self) -> None:
+        """Refuse to send an access token over a connection that others can read."""
+        is_open = re.match(r"http://(?!(127\.0\.0\.1|localhost|\[::1\])[:/])", self.trace_endpoint + "/")
+        if self.trace_auth == "google" and is_open:
+            raise SettingError("ROOKERY_TRACE_AUTH is google, so ROOKERY_TRACE_ENDPOINT must begin with https://")
 
     def _refuse_unpinned(self, name: str, uri: str, digest_name: str, digest: str | None) -> None:
         """Refuse a bucket address without a pin and without a key: whoever can write there would choose the answers."""
@@ -320,38 +309,11 @@ def settings_table() -> str:
     for declared in fields(Settings):
         default = declared.default
         listed = ",".join(default) if isinstance(default, tuple) else default
-        shown = "" if default in (None, (), "") else f"`{'true' if default is True else listed}`"
+        shown = (
+            "" if default in (None, (), "") else f"`{str(default).lower() if isinstance(default, bool) else listed}`"
+        )
         if default == DEFAULT_CACHE:
             # the table is the same for every user and machine
             shown = "`<temporary folder>/rookery-<uid>`"
         lines.append(f"| `{declared.metadata['env']}` | {shown} | {declared.metadata['doc']} |")
     return "\n".join(lines) + "\n"
-
-
-def _nearly(name: str, known: list[str]) -> str | None:
-    """Return the setting of which a name is probably a slip of the pen, or None; short names are too near to others."""
-    if len(name) < SLIP_LENGTH:
-        return None
-    near = (setting for setting in known if len(setting) >= SLIP_LENGTH and _distance(name, setting) <= SLIPS)
-    return min(near, key=lambda setting: _distance(name, setting), default=None)
-
-
-def _distance(one: str, other: str) -> int:
-    """Return how many letters must be put in, left out or replaced (Levenshtein 1966); more than `SLIPS` is cut."""
-    if abs(len(one) - len(other)) > SLIPS:
-        return SLIPS + 1
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        before, row = row, [i]
-        for j, wanted in enumerate(other, 1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != wanted)))
-        if min(row) > SLIPS:
-            return SLIPS + 1
-    return row[-1]
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    """Name the setting that was probably meant."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(k for k in known if k.startswith(PREFIX))}"
-    return f"{name} is not a setting; {hint}"

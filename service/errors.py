@@ -24,12 +24,14 @@ class Problem:
         code: from the closed list of the HTTP contract.
         message: for people; repeats at most 64 characters of the input.
         suggestion: for `unit`, the unit probably meant and the value in the feature's own unit.
+        feature: for `unit`, the feature; the caller reads it in the pointer.
     """
 
     pointer: str
     code: str
     message: str
     suggestion: tuple[str, float] | None = None
+    feature: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the member of `errors`."""

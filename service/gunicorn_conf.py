@@ -39,9 +39,10 @@ control_socket_disable = True
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
     """Make what the parent process reads after the worker is gone."""
-    from service import watchdog
+    from service import ledger, watchdog
 
     watchdog.prepare(worker)
+    worker.place = ledger.share(_settings.workers)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
@@ -73,15 +74,18 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_for
     from service import watchdog
     from service.loader import Loader
 
+    worker.tick()
     watchdog.finish()
     Loader(_settings).end()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
     """Say, in the parent process, what a lost worker was doing."""
-    from service import watchdog
+    from service import ledger, logs, watchdog
 
     watchdog.note_exit(worker)
+    if not ledger.fold(getattr(worker, "place", None)):
+        logs.write_now("ERROR", "metrics.lost", pid=worker.pid, reason="more than 4 bundles were served")
 
 
 loglevel = _settings.log_level

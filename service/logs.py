@@ -3,81 +3,21 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
-import orjson
+from service.structured import JsonFormatter
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-# Cloud Logging takes 256 KiB; who can put a string into a line shall not fill the log with it
-LINE_BYTES = 16 << 10
-TEXT_LENGTH, TRACEBACK_LENGTH = 1_000, 8_000
 # what may wait for a log that is not read
 WAITING_BYTES = 4 << 20
 DRAIN_SECONDS = 0.5
 
 _writer: Writer | None = None
-
-
-class JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object in Cloud Logging's structured form, of at most `LINE_BYTES`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; `extra` becomes members, an exception its traceback under `exception`."""
-        line: dict[str, Any] = {
-            "severity": record.levelname,
-            "message": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "logger": record.name,
-        }
-        own = tuple(line)
-        line.update({key: value for key, value in vars(record).items() if key not in STANDARD})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        text = _to_json(line)
-        if len(text) <= LINE_BYTES // 4 or len(text.encode()) <= LINE_BYTES:
-            return text
-        cut = {key: _shorten(key, value) for key, value in line.items()}
-        text = _to_json({**cut, "is_cut": True})
-        if len(text.encode()) <= LINE_BYTES:
-            return text
-        return _to_json({**{key: cut[key] for key in own}, "is_cut": True})
-
-
-def _to_json(line: dict[str, Any]) -> str:
-    """Return one line of JSON, whatever the values are."""
-    try:
-        return orjson.dumps(line, default=str).decode()
-    except TypeError:
-        # what orjson does not take: lone surrogates, whole numbers beyond 64 bits, a `str()` that fails
-        return json.dumps(line, default=_describe)
-
-
-def _describe(value: object) -> str:
-    """Return an object's own text, or its type where it has none."""
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - a log line must not fail because of what is logged
-        return f"<{type(value).__name__}>"
-
-
-def _shorten(key: str, value: object) -> object:
-    """Cut a long value; of a traceback the end is kept, as it names the cause."""
-    if value is None or isinstance(value, (bool, float)):
-        return value
-    text = value if isinstance(value, str) else _to_json({"": value})[4:-1]
-    if key in ("exception", "stack"):
-        return text[-TRACEBACK_LENGTH:]
-    return value if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH]
 
 
 class Writer(logging.Handler):
@@ -140,21 +80,13 @@ class Writer(logging.Handler):
                 dropped, self.dropped = self.dropped, 0
             self._write(line)
             if dropped:
-                self._write(_dropped_line(dropped))
+                self._write(_line("WARNING", "log.dropped", lines=dropped))
 
 
-def _dropped_line(count: int) -> bytes:
-    """Say how many lines are missing."""
-    text = _to_json(
-        {
-            "severity": "WARNING",
-            "message": "log.dropped",
-            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
-            "logger": __name__,
-            "lines": count,
-        }
-    )
-    return text.encode() + b"\n"
+def _line(severity: str, message: str, **extra: object) -> bytes:
+    """Return a line that no logger was asked for."""
+    given = {"levelname": severity, "msg": message, "name": __name__, **extra}
+    return JsonFormatter().format(logging.makeLogRecord(given)).encode(errors="replace") + b"\n"
 
 
 def _writer_to(stream: TextIO | None) -> Callable[[bytes], None]:
@@ -220,8 +152,7 @@ def write_now(severity: str, message: str, **extra: object) -> None:
     """Write one line without a thread, for a process that forks; given up at once if standard output is not read."""
     from select import select
 
-    line = logging.makeLogRecord({"levelname": severity, "msg": message, "name": __name__, **extra})
-    data = JsonFormatter().format(line).encode(errors="replace") + b"\n"
+    data = _line(severity, message, **extra)
     try:
         descriptor = sys.stdout.fileno()
         # a pipe that can be written to takes 4 KiB without waiting

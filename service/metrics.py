@@ -1,38 +1,88 @@
-"""What Prometheus sees: names and labels from the closed list below, never from a request."""
+"""What Prometheus sees: the sums of all workers of an instance, in the format of the client library."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from service.loader import NotReady, State
+from service import families as f
+from service import memory, usage
+from service.sums import Total, totals
+from service.tally import Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-COLD_START = "rookery_cold_start_seconds"
-MODEL_INFO = "rookery_model_info"
-FALLBACK = "rookery_model_fallback"
-READY = "rookery_model_ready"
+# name → what it tells
+OF_PROCESSES = {
+    usage.CPU: "Processor seconds of all processes of the instance",
+    usage.RESIDENT: "Resident memory of all processes of the instance, what they share counted in each",
+    usage.VIRTUAL: "Virtual memory of all processes of the instance",
+    usage.STARTED: "When the instance was started, in seconds since the epoch",
+}
+MEMORY_USED = "rookery_memory_used_ratio"
+MEMORY_TEXT = "Memory in use, 0..1 of the limit of the control group; absent where there is no limit"
 
 
-def exposition(state: State, phases: Mapping[str, float]) -> bytes:
-    """Return the metrics in Prometheus' text format.
-
-    Args:
-        state: the model in use, or why there is none.
-        phases: seconds of each phase of the cold start.
-    """
+def exposition(tally: Tally) -> bytes:
+    """Return the metrics of the whole instance in Prometheus' text format."""
     # imported at the first scrape: the start does not wait for it
-    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+    from prometheus_client import CollectorRegistry, generate_latest
 
+    tally.publish()
     registry = CollectorRegistry()
-    cold_start = Gauge(COLD_START, "Seconds each phase of the cold start took", ["phase"], registry=registry)
-    for name, seconds in phases.items():
-        cold_start.labels(name).set(seconds)
-    Gauge(READY, "Whether a verified model answers", registry=registry).set(not isinstance(state, NotReady))
-    if not isinstance(state, NotReady):
-        labels = ["name", "version", "digest", "engine", "origin"]
-        manifest = state.predictor.manifest
-        values = [manifest.name, manifest.version, state.digest, state.predictor.engine.name, state.origin]
-        Gauge(MODEL_INFO, "The model in use", labels, registry=registry).labels(*values).set(1)
-        Gauge(FALLBACK, "Whether another bundle than the pinned one answers", registry=registry).set(state.is_fallback)
+    registry.register(_Collector(tally))
     return generate_latest(registry)
+
+
+class _Collector:
+    """Gives the library what was counted, once it asks."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def describe(self) -> list[Metric]:
+        """Say nothing: the library would collect everything to find out the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        for total in totals(self._tally.ledger).values():
+            yield _metric(total)
+        yield from _of_processes()
+
+
+def _metric(total: Total) -> Metric:
+    """Return one metric in the library's form."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    family = total.family
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+        bounds = [*map(repr, family.bounds), "+Inf"]
+        for labels, cells in total.series.items():
+            buckets = list(zip(bounds, cells[:-1].cumsum().tolist(), strict=True))
+            histogram.add_metric(labels, buckets, float(cells[-1]))
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric: Metric = kind(family.name, family.text, labels=family.labels)
+    for labels, cells in total.series.items():
+        # what is kept is 0 until it is known
+        if family.kind != "kept" or (cells[0] > 0 and labels != f.KEY):
+            metric.add_metric(labels, float(cells[0]))  # type: ignore[attr-defined]
+    return metric
+
+
+def _of_processes() -> Iterator[Metric]:
+    """Yield memory and processor time."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for name, value in usage.usage().items():
+        kind = CounterMetricFamily if name == usage.CPU else GaugeMetricFamily
+        yield kind(name, OF_PROCESSES[name], value=value)
+    group = memory.find()
+    ratio = None if group is None else group.used_ratio()
+    if ratio is not None:
+        yield GaugeMetricFamily(MEMORY_USED, MEMORY_TEXT, value=ratio)

@@ -18,7 +18,7 @@ from service.instances import Instances
 log = logging.getLogger(__name__)
 
 # so many calls are handed on together: their share of the work is small, and so is the pause
-MOST_CALLS = 256
+MOST_CALLS = 512
 # a batch is handed on at once: many of them would be many rows to keep
 BATCH_ROWS = 16
 
@@ -69,11 +69,24 @@ class Served(NamedTuple):
     cloud_trace: str = ""
 
 
+def served(*values: object) -> Served:
+    """Return a `Served` from all its values in order: a fifth of the time, for the way that every answer takes."""
+    return _NEW(Served, values)
+
+
+_NEW = tuple.__new__
+
+
+def is_prediction(call: Served) -> bool:
+    """Whether a call asked for predictions, whatever came of it."""
+    return call.route == PREDICT or call.protocol != ROOKERY
+
+
 class Consumer(Protocol):
     """Reads finished calls."""
 
     def take(self, calls: Sequence[Served]) -> None:
-        """Read some calls, in the order they were finished; by one thread at a time."""
+        """Read calls in the order they were finished, maybe none; by one thread at a time, once a second or more."""
         ...
 
 
@@ -142,14 +155,12 @@ class Monitor:
         )
 
     def flush(self) -> None:
-        """Hand on what was noted so far."""
+        """Hand on what was noted so far; also nothing, so that who reads notices that time goes by."""
         with self._lock:
             calls = self._calls
             # other threads append meanwhile, to the end of the same list
             taken = calls[: len(calls)]
             del calls[: len(taken)]
-            if not taken:
-                return
             for consumer in self._consumers:
                 try:
                     consumer.take(taken)

@@ -13,17 +13,17 @@ from flask import Blueprint, Response
 
 from model.examples import examples
 from model.manifest import Manifest
-from service import metrics, stopping
+from service import drift_report, metrics, stopping
 from service.answer import Answerer
 from service.config import Settings
 from service.loader import Attempt
 from service.reply import JSON
-from service.startup import Startup
+from service.tally import Tally
 
 LIBRARIES = ("flask", "gunicorn", "marshmallow", "numpy", "onnxruntime", "orjson", "xgboost", "xgboost-cpu")
 
 
-def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Blueprint:
+def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint:
     """Return the routes for operators."""
     routes = Blueprint("ops", __name__)
 
@@ -59,7 +59,15 @@ def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Bluepri
     @routes.get("/metrics")
     def show_metrics() -> Response:
         """Show what Prometheus scrapes."""
-        return Response(metrics.exposition(answerer.state, clock.phases), 200, content_type=metrics.CONTENT_TYPE)
+        answerer.monitor.flush()
+        return Response(metrics.exposition(tally), 200, content_type=metrics.CONTENT_TYPE)
+
+    @routes.get("/model/drift")
+    def show_drift() -> Response:
+        """Show what this instance has seen, against the reference."""
+        ready = answerer.require_model()
+        answerer.monitor.flush()
+        return as_json(drift_report.report(tally, ready.digest, ready.predictor.manifest))
 
     @routes.get("/version")
     def show_version() -> Response:
@@ -70,6 +78,7 @@ def blueprint(answerer: Answerer, settings: Settings, clock: Startup) -> Bluepri
                 "build_time": settings.build_time,
                 "digest": answerer.digest,
                 "libraries": libraries(),
+                **({"vertex_endpoint": settings.vertex_endpoint} if settings.vertex_endpoint else {}),
             }
         )
 

@@ -240,7 +240,7 @@ class Judge:
             readings = resolution.readings[position]
             message = unit_message(self._features[position], instance[name], readings)
         best = readings[0]
-        return Problem(place, "unit", message, (best.unit.symbol, float(number_text(best.value))))
+        return Problem(place, "unit", message, (best.unit.symbol, float(number_text(best.value))), name)
 
 
 def refusal(problems: Sequence[Problem]) -> ServiceError:

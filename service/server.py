@@ -123,6 +123,16 @@ class Bridge:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
 
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """How many requests are whole and not answered, and how many of them wait."""
+        waiting, beside = self.admission.waiting, self.lane.waiting
+        return waiting + beside, waiting + max(0, beside - 1)
+
+    def tick(self) -> None:
+        """Let what was noted be counted, once a second, so that any worker tells what this one has done."""
+        self.answerer.monitor.flush()
+
     def _refuse(self, error: ServiceError, environ: dict[str, Any]) -> Reply:
         """Refuse a request that the application never sees, and note it."""
         request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))

@@ -100,7 +100,14 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     def notify(self) -> None:
         """Tell the parent that the loop is alive, once a second, and look after the connections."""
         super().notify()
+        self.tick()
         self.sweep(time.monotonic())
+
+    def tick(self) -> None:
+        """Let what was noted be counted; an application that could not be loaded has noted nothing."""
+        tick = getattr(getattr(self, "asgi", None), "tick", None)
+        if tick is not None:
+            tick()
 
     def sweep(self, now: float) -> None:
         """Close the connections that have taken too long; one line in the log tells how many, and why.

@@ -200,7 +200,9 @@ def test_log_is_one_json_object_a_line(fast_server: Server) -> None:
     lines = list(map(json.loads, fast_server.stdout_lines))
     (loaded,) = [line for line in lines if line["message"] == "model.loaded"]
 
-    assert {"severity", "message", "time", "logger"} <= set.intersection(*(set(line) for line in lines))
+    assert {"severity", "message", "time", "logging.googleapis.com/labels"} <= set.intersection(
+        *(set(line) for line in lines)
+    )
     assert (loaded["severity"], loaded["model"], loaded["engine"]) == ("INFO", "penguins", "tables")
 
 

@@ -344,7 +344,7 @@ def test_whatever_clients_send_each_line_of_the_log_is_one_short_object(start: S
     lines = [json.loads(line) for line in raw_lines]
     assert len(lines) > 3
     assert max(map(len, raw_lines)) <= 16 << 10
-    assert all({"severity", "message", "time", "logger"} <= set(line) for line in lines)
+    assert all({"severity", "message", "time", "logging.googleapis.com/labels"} <= set(line) for line in lines)
     assert {line["severity"] for line in lines} <= {"DEBUG", "INFO", "WARNING", "ERROR"}
 
 

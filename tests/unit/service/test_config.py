@@ -32,6 +32,7 @@ GOOD = {
     ("ENGINE", "xgboost"): ("engine", "xgboost"),
     ("FAST_PATH", "false"): ("fast_path", False),
     ("FAST_PATH", "True"): ("fast_path", True),
+    ("ROOKERY_METRICS", "false"): ("metrics", False),
     ("MAX_INSTANCES", "1"): ("max_instances", 1),
     ("MAX_BODY_BYTES", "1024"): ("max_body_bytes", 1024),
     ("ROOKERY_BIND_HOST", "0.0.0.0"): ("bind_host", "0.0.0.0"),
@@ -56,6 +57,21 @@ GOOD = {
     ("ROOKERY_MIN_BYTES_PER_SECOND", "1"): ("min_bytes_per_second", 1),
     ("ROOKERY_MAX_CONNECTIONS", "100"): ("max_connections", 100),
     ("ROOKERY_LAME_DUCK_SECONDS", "0"): ("lame_duck_seconds", 0),
+    ("ROOKERY_SLOW_SECONDS", "0.1"): ("slow_seconds", 0.1),
+    ("ROOKERY_EVENT_RATE", "1"): ("event_rate", 1.0),
+    ("ROOKERY_EVENT_RATE", "1.0"): ("event_rate", 1.0),
+    ("ROOKERY_EVENT_RATE", "0"): ("event_rate", 0.0),
+    ("ROOKERY_EVENT_RATE", ".05"): ("event_rate", 0.05),
+    ("ROOKERY_FEEDBACK", "true"): ("feedback", True),
+    ("ROOKERY_TRACE_ENDPOINT", "http://[::1]:4318/v1/traces"): ("trace_endpoint", "http://[::1]:4318/v1/traces"),
+    ("ROOKERY_TRACE_ENDPOINT", "https://telemetry.googleapis.com/v1/traces"): (
+        "trace_endpoint",
+        "https://telemetry.googleapis.com/v1/traces",
+    ),
+    ("ROOKERY_TRACE_RATE", "0.5"): ("trace_rate", 0.5),
+    ("ROOKERY_TRACE_AUTH", "google"): ("trace_auth", "google"),
+    ("ROOKERY_PROJECT", "my-project-1"): ("project", "my-project-1"),
+    ("ROOKERY_PROJECT", "example.com:my-project"): ("project", "example.com:my-project"),
     ("ROOKERY_COMMIT", "9a931e0"): ("commit", "9a931e0"),
     ("ROOKERY_BUILD_TIME", "2026-01-01T00:00:00Z"): ("build_time", "2026-01-01T00:00:00Z"),
 }
@@ -70,6 +86,7 @@ WRONG = {
     "ROOKERY_LOAD_SECONDS": ["0", "301", "8s", "0.5"],
     "ROOKERY_PREDICT_SECONDS": ["0", "301", "10s"],
     "ENGINE": ["onnxruntime", "ONNX", "none"],
+    "ROOKERY_METRICS": ["1", "on"],
     "FAST_PATH": ["1", "yes", "off", " true"],
     "MAX_INSTANCES": ["0", "1000001", "ten", "1e4", "10_000"],
     "MAX_BODY_BYTES": ["1023", "8MB", str((1 << 30) + 1)],
@@ -86,6 +103,20 @@ WRONG = {
     "ROOKERY_MAX_CONNECTIONS": ["0", "-1", "auto"],
     "ROOKERY_LAME_DUCK_SECONDS": ["6", "0.5"],
     "ROOKERY_LOG_LEVEL": ["INFO", "trace"],
+    "ROOKERY_SLOW_SECONDS": ["-1", "3601", "fast"],
+    "ROOKERY_EVENT_RATE": ["1.1", "-0.1", "1%", "nan", "2", "1e-3", "٠"],
+    "ROOKERY_FEEDBACK": ["1", "on"],
+    "ROOKERY_TRACE_ENDPOINT": [
+        "127.0.0.1:4318",
+        "grpc://a:4317",
+        "https://",
+        "http://user@a/",
+        "http://a/ b",
+        "http://a/?b",
+    ],
+    "ROOKERY_TRACE_AUTH": ["gcp", "token"],
+    "ROOKERY_TRACE_RATE": ["1.1", "always"],
+    "ROOKERY_PROJECT": ["My-Project", "123456", "a/b", "short", "ends-in-"],
     "ROOKERY_PAGE": ["yes", "1", "off"],
     "ROOKERY_CORS_ORIGINS": ["*", "lab.example", "https://lab.example/", "https://*.example", "null", "https://a b"],
 }
@@ -121,6 +152,22 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_setting(name, text)
     line = str(refused.value)
     assert line.startswith(f"{name}={text[:40]!r} must be ")
     assert (len(line.splitlines()), len(line) < 200) == (1, True)
+
+
+@pytest.mark.parametrize("address", ["http://collector:4318/v1/traces", "http://127.0.0.1.example", "http://10.0.0.1"])
+def test_an_access_token_is_not_sent_where_others_can_read_it(address):
+    env = {"ROOKERY_TRACE_AUTH": "google", "ROOKERY_TRACE_ENDPOINT": address}
+    with pytest.raises(SettingError, match="ROOKERY_TRACE_AUTH is google, so ROOKERY_TRACE_ENDPOINT must"):
+        Settings.from_env(env)
+    assert Settings.from_env({**env, "ROOKERY_TRACE_AUTH": "none"}).trace_endpoint == address
+
+
+@pytest.mark.parametrize(
+    "address", ["https://telemetry.googleapis.com/v1/traces", "http://127.0.0.1:1/", "http://[::1]"]
+)
+def test_an_access_token_may_be_sent_over_tls_and_within_the_machine(address):
+    env = {"ROOKERY_TRACE_AUTH": "google", "ROOKERY_TRACE_ENDPOINT": address}
+    assert Settings.from_env(env).trace_endpoint == address
 
 
 @pytest.mark.parametrize("name", [declared.metadata["env"] for declared in dataclasses.fields(Settings)])

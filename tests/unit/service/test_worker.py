@@ -83,8 +83,11 @@ def test_gunicorn_finds_the_worker_by_its_name():
 def test_every_sign_of_life_looks_after_every_connection(worker):
     idlers = [Idler(worker) for _ in range(3)]
     worker.connections.update(idlers)
+    ticks: list[None] = []
+    worker.asgi = SimpleNamespace(tick=lambda: ticks.append(None))
     before = time.monotonic()
     worker.notify()
+    assert len(ticks) == 1
     assert [len(idler.looks) for idler in idlers] == [1, 1, 1]
     assert all(before <= idler.looks[0] <= time.monotonic() for idler in idlers)
     assert worker.connections == set()

@@ -10,7 +10,7 @@ from flask import Flask
 
 from tests.unit.service.calls import ADELIE, Answered
 
-from .ways import VERTEX, WAYS, by_name, codes, csv_lines, raw_request, send
+from .ways import VERTEX, WAYS, by_name, codes, raw_request, send
 
 Row = dict[str, Any]
 Request = tuple[bytes, dict[str, str]]

@@ -104,11 +104,11 @@ PREDICT = "/v1/models/{}:predict"
 WAYS = {
     "/predict": Way("/predict", lambda rows: _json({"instances": rows}), _predictions),
     "OIP JSON": Way(INFER, lambda rows: _json({"inputs": by_name(rows)}), tensors),
-    "OIP binary": Way(
-        INFER, lambda rows: raw_request(by_name(rows), parameters={"binary_data_output": True}), tensors
-    ),
+    "OIP binary": Way(INFER, lambda rows: raw_request(by_name(rows), parameters={"binary_data_output": True}), tensors),
     "KServe v1": Way(PREDICT, lambda rows: _json({"instances": rows}), _predictions),
-    "KServe v1, arrays": Way(PREDICT, lambda rows: _json({"instances": [list(r.values()) for r in rows]}), _predictions),
+    "KServe v1, arrays": Way(
+        PREDICT, lambda rows: _json({"instances": [list(r.values()) for r in rows]}), _predictions
+    ),
     "Vertex": Way(VERTEX, lambda rows: _json({"instances": rows, "parameters": {"a": 1}}), _predictions),
     "MLflow split": Way("/invocations", table, _predictions),
     "MLflow records": Way("/invocations", lambda rows: _json({"dataframe_records": rows}), _predictions),

@@ -1,0 +1,141 @@
+"""Rolls a candidate out: `python -m scripts.rollout run|status|pause|resume|approve|abort|retry|promote|rollback|…`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import requests
+
+from scripts.deploy.gcloud import configured
+from scripts.rollout import arguments, record, replay, simulate, verbs, wiring
+from scripts.rollout.controller import End
+from scripts.rollout.credentials import CredentialsError
+from scripts.rollout.plan import PlanError
+from scripts.rollout.platform import PlatformError, Unavailable
+from scripts.rollout.postmortem import commits_between, explain, postmortem
+from scripts.rollout.record import RecordError
+from scripts.rollout.smoke import is_alive
+from scripts.rollout.state import Phase, RolloutError
+from scripts.rollout.view import line
+from scripts.rollout.wiring import UsageError
+
+FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN = 1, 2, 6, 7, 8
+STATUS = {
+    End.PROMOTED: 0,
+    End.ROLLED_BACK: 3,
+    End.STOOD_DOWN: 4,
+    End.HELD: 5,
+    End.UNVERIFIED: UNVERIFIED,
+    End.UNAVAILABLE: UNAVAILABLE,
+}
+
+
+def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+    """Run a verb; `arguments.EXAMPLES` has the exit statuses."""
+    given = arguments.parser().parse_args(given_arguments)
+    offline = {"explain": _explain, "replay": _replay, "simulate": _simulate}
+    try:
+        if given.verb in offline:
+            return offline[given.verb](given)
+        given.project = given.project or configured("project", env)
+        given.region = given.region or configured("run/region", env) or "us-central1"
+        if not given.project:
+            raise UsageError("no project; give --project, or run: gcloud config set project PROJECT")
+        return {"run": _run, "status": _status}.get(given.verb, _change)(given, env)
+    except (UsageError, PlanError, CredentialsError, RecordError) as error:
+        return _refuse(USAGE, str(error))
+    except Unavailable as error:
+        return _refuse(UNAVAILABLE, f"{error}; run again to go on")
+    except (RolloutError, PlatformError) as error:
+        return _refuse(FAILED, str(error))
+
+
+def _refuse(status: int, text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return status
+
+
+def _run(given: argparse.Namespace, env: Mapping[str, str]) -> int:
+    found = wiring.bundle(given)
+    served = wiring.platform(given, env)
+    rules = wiring.plan_of(served, given)
+    return STATUS[wiring.controller(given, env, served, rules, found).run(found.digest)]
+
+
+def _status(given: argparse.Namespace, env: Mapping[str, str]) -> int:
+    served = wiring.platform(given, env)
+    table = verbs.status(served.read(), wiring.plan_of(served, given))
+    _print(table, given.json)
+    return 0
+
+
+def _change(given: argparse.Namespace, env: Mapping[str, str]) -> int:
+    """Do what a person says, and verify a rollback with a real request."""
+    served = wiring.platform(given, env)
+    person = verbs.Person(served, wiring.WallClock(), wiring.plan_of(served, given))
+    if given.verb in ("resume", "approve", "retry"):
+        state = {"resume": person.resume, "approve": person.approve, "retry": person.retry}[given.verb]()
+    else:
+        says = {"pause": person.pause, "promote": person.promote, "abort": person.abort, "rollback": person.rollback}
+        state = says[given.verb](given.reason)
+    service = served.read()
+    _print({"did": given.verb} | verbs.status(service, wiring.plan_of(served, given)), given.json)
+    if state.phase not in (Phase.ABORTED, Phase.ROLLED_BACK) or given.verb not in ("abort", "rollback"):
+        return 0
+    token = wiring.token(given.token, env, service.url)
+    if trouble := is_alive(requests.Session(), service.url, token()):
+        return _refuse(UNVERIFIED, f"{state.stable} has all traffic, but: {trouble}")
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    events = record.read(given.record, given.rollout)
+    if given.postmortem:
+        commits = commits_between(Path.cwd(), given.older, given.newer) if given.older and given.newer else []
+        print(postmortem(events, commits), end="")
+    elif given.json:
+        for event in events:
+            print(json.dumps(record.to_table(event)))
+    else:
+        print("\n".join(explain(events)))
+    return 0
+
+
+def _replay(given: argparse.Namespace) -> int:
+    events = record.read(given.record, given.rollout)
+    rules = wiring.read_plan(given.slo, given.plan or events[-1].state.plan)
+    decisions = replay.again(events, rules)
+    for one in decisions:
+        if given.json:
+            print(json.dumps({"time_seconds": one.event.time_seconds, "differs": one.differs, "now": asdict(one.now)}))
+        elif one.differs:
+            print(f"{line(one.event)}\n             now {one.now.verdict}: {one.now.reason}")
+    changed = sum(one.differs for one in decisions)
+    if not given.json:
+        print(f"{len(decisions)} decisions judged again, {changed} differ")
+    return BROKEN if changed else 0
+
+
+def _simulate(given: argparse.Namespace) -> int:
+    rules = wiring.read_plan(given.slo, given.plan or "canary")
+    lines, is_kept = simulate.table(rules, given.rollouts, given.seed)
+    print("\n".join(lines))
+    return 0 if is_kept else BROKEN
+
+
+def _print(table: Mapping[str, object], is_json: bool) -> None:
+    if is_json:
+        print(json.dumps(table))
+        return
+    for name, value in table.items():
+        print(f"{name:<30}{value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The command line of a rollout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """examples:
+  python -m scripts.rollout run --project my-project --region europe-west1 --bundle bundles/penguins
+  python -m scripts.rollout run --plan blue-green --bundle gs://my-models/penguins/1dbd…905f/ --metrics http://prometheus:9090
+  python -m scripts.rollout status
+  python -m scripts.rollout rollback --reason "labels are wrong"
+  python -m scripts.rollout explain --postmortem --from v1.2.0 --to v1.3.0
+  python -m scripts.rollout replay --slo stricter.toml
+  python -m scripts.rollout simulate --rollouts 1000
+
+exit status:
+  0  promoted, or the verb did what it says        5  held: inconclusive at its deadline, a person decides
+  1  it failed, and says why                       6  rolled back, but the stable revision does not answer
+  2  wrong usage                                   7  the platform does not answer; run again to go on
+  3  rolled back                                   8  simulate: a promise is broken; replay: a verdict differs
+  4  stood down: somebody else moved traffic"""
+
+RECORD = Path("rollouts.jsonl")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m scripts.rollout",
+        description="Give a candidate traffic step by step, judged by errors, latency and what the model answers.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+    where, judged, probed, told = _where(), _judged(), _probed(), _told()
+    run = _verb(verbs, "run", [where, judged, probed, told], "roll the candidate out, or go on with it after any death")
+    run.add_argument(
+        "--metrics", default="monitoring", help="monitoring, or the URL of a Prometheus (default: %(default)s)"
+    )
+    run.add_argument(
+        "--revision-label", default="revision_name", help="label that names the revision (default: %(default)s)"
+    )
+    _verb(verbs, "status", [where, judged, _json()], "print where the rollout stands")
+    for verb, text in (
+        ("pause", "step no further; a bad candidate is still rolled back"),
+        ("resume", "go on after a pause, or after it was held"),
+        ("approve", "let the next step begin"),
+        ("retry", "forget that the candidate was rolled back, so that `run` begins again"),
+        ("promote", "give the candidate everything now"),
+    ):
+        _verb(verbs, verb, [where, judged, _reason(), _json()], text)
+    for verb, text in (
+        ("abort", "give the stable revision everything, and end"),
+        ("rollback", "the same, also after the end of a rollout"),
+    ):
+        _verb(verbs, verb, [where, judged, _reason(), _json(), _tokens()], text)
+    explained = _verb(verbs, "explain", [_recorded(), _json()], "say why everything was decided")
+    explained.add_argument("--postmortem", action="store_true", help="as the draft of a post-mortem in Markdown")
+    explained.add_argument("--from", dest="older", metavar="COMMIT", help="commit of the stable revision")
+    explained.add_argument("--to", dest="newer", metavar="COMMIT", help="commit of the candidate")
+    _verb(verbs, "replay", [_recorded(), judged, _json()], "judge past decisions again, by other thresholds")
+    simulated = _verb(verbs, "simulate", [judged], "measure false rollbacks and detection on made-up candidates")
+    simulated.add_argument("--rollouts", type=_positive, default=1000, help="of each kind (default: %(default)s)")
+    simulated.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    return top
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    parents: list[argparse.ArgumentParser],
+    text: str,
+) -> argparse.ArgumentParser:
+    example = f"example: python -m scripts.rollout {name}" + (" --bundle bundles/penguins" if name == "run" else "")
+    found: argparse.ArgumentParser = verbs.add_parser(
+        name, parents=parents, help=text, description=text, epilog=example
+    )
+    return found
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _where() -> argparse.ArgumentParser:
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
+    where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
+    where.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
+    return where
+
+
+def _judged() -> argparse.ArgumentParser:
+    judged = argparse.ArgumentParser(add_help=False)
+    judged.add_argument("--slo", type=Path, default=Path("slo.toml"), help="what is tolerated (default: %(default)s)")
+    judged.add_argument("--plan", help="canary or blue-green (default: that of the rollout under way, else canary)")
+    return judged
+
+
+def _tokens() -> argparse.ArgumentParser:
+    tokens = argparse.ArgumentParser(add_help=False)
+    tokens.add_argument(
+        "--token",
+        choices=("auto", "none"),
+        default="auto",
+        help="identity token for a private service: from the metadata server or gcloud, or none (default: %(default)s)",
+    )
+    return tokens
+
+
+def _probed() -> argparse.ArgumentParser:
+    probed = argparse.ArgumentParser(add_help=False, parents=[_tokens()])
+    probed.add_argument("--bundle", required=True, help="what the candidate is to serve: a folder, or gs://…/<digest>/")
+    probed.add_argument("--digest", help="the digest it must have")
+    return probed
+
+
+def _told() -> argparse.ArgumentParser:
+    told = argparse.ArgumentParser(add_help=False, parents=[_json()])
+    told.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
+    told.add_argument("--cloud-logging", action="store_true", help="keep the record in Cloud Logging as well")
+    told.add_argument("--webhook", metavar="URL", help="POST every move there")
+    told.add_argument("--topic", metavar="projects/P/topics/T", help="publish every move to a Pub/Sub topic")
+    told.add_argument("--plain", action="store_true", help="lines instead of a picture on a terminal")
+    return told
+
+
+def _recorded() -> argparse.ArgumentParser:
+    recorded = argparse.ArgumentParser(add_help=False)
+    recorded.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
+    recorded.add_argument("--rollout", help="name of the rollout (default: the last one)")
+    return recorded
+
+
+def _reason() -> argparse.ArgumentParser:
+    reason = argparse.ArgumentParser(add_help=False)
+    reason.add_argument("--reason", default="", help="why, for the record")
+    return reason
+
+
+def _json() -> argparse.ArgumentParser:
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print JSON")
+    return as_json

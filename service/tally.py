@@ -1,0 +1,212 @@
+"""Counts finished calls, many at a time: what each of them means for the metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import baseline
+from model.baseline import Baseline
+from model.predictor import Answer, Prediction
+from service import families as f
+from service.cells import Cells, FloatArray
+from service.errors import Problem
+from service.families import all_families, lay_out
+from service.instances import Conversion, Instances
+from service.ledger import Ledger, NoRoom, Place, alone
+from service.loader import NotReady, State
+from service.monitor import ROOKERY, Served
+
+log = logging.getLogger(__name__)
+
+# an instance is warm after so many seconds
+WARM_SECONDS = 10.0
+
+NONE = (0, 0)
+_STAGES = np.arange(len(f.STAGES))
+
+# protocol, route, status, reason
+Way = tuple[str, str, int, str]
+
+
+class Tally:
+    """Reads finished calls, see `service.monitor.Consumer`.
+
+    Attributes:
+        state: the model, or why there is none.
+        ledger: where this worker counts, and the others of the instance.
+        watched: the bins of drift; None without a model.
+    """
+
+    def __init__(self, state: State, ledger: Ledger | None = None, place: Place | None = None) -> None:
+        """Prepare; nothing is laid out before the first call or scrape, as the start does not wait for it.
+
+        Args:
+            state: the model, or why there is none.
+            ledger: of the instance; None for one of its own, as for an application without Gunicorn.
+            place: this worker's in it; None if there was none left.
+        """
+        if ledger is not None and place is None:
+            log.error(
+                "metrics.alone", extra={"reason": "no place is left in the ledger; no other worker sees this one"}
+            )
+        self.state = state
+        self.ledger, self._place = (ledger, place) if ledger is not None and place is not None else alone()
+        self.watched: Baseline | None = None
+        self._cells: Cells | None = None
+        self._warm_at = self.ledger.began + WARM_SECONDS
+        self._ways = _Ways(self._find)
+        self._series_of_route = 1
+        self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
+
+    @property
+    def cells(self) -> Cells:
+        """Where it is counted."""
+        if self._cells is None:
+            self._cells = self._lay_out()
+        return self._cells
+
+    def look(self, in_flight: Callable[[], tuple[int, int]]) -> None:
+        """Take what tells how many requests are in flight, and how many of those wait."""
+        self._in_flight = in_flight
+
+    def started(self, phases: Mapping[str, float], listening_at: float) -> None:
+        """Note that this worker serves.
+
+        Args:
+            phases: seconds that each phase of its start took.
+            listening_at: when it began to, in seconds since the epoch.
+        """
+        cells = self.cells
+        cells[f.STARTS][0] += 1
+        cells[f.COLD_START][:] = [listening_at, *(phases.get(name, 0.0) for name in f.PHASES)]
+
+    def publish(self) -> None:
+        """Write down what is not counted but true now, for whichever worker is asked."""
+        cells = self.cells
+        cells[f.IN_FLIGHT][0], cells[f.WAITING][0] = self._in_flight()
+
+    def take(self, calls: Sequence[Served]) -> None:
+        """Count some calls, and publish."""
+        self.publish()
+        if not calls:
+            return
+        # column by column, as looking at each call would cost more than all the counting
+        columns: Any = Served._make(zip(*calls, strict=True))
+        times = (columns.began, columns.wait, columns.total, columns.decode, columns.predict, columns.render)
+        began, wait, total, *stages = _numbers(times, len(calls))
+        ways = zip(columns.protocol, columns.route, columns.status, columns.reason, strict=True)
+        self._count_requests(ways, began + total >= self._warm_at, wait + total)
+        if any(columns.problems):
+            self._count_problems(columns.problems)
+        is_answered = np.array([answers is not None for answers in columns.answers])
+        if is_answered.any():
+            observed = np.array([wait, *stages])[:, is_answered]
+            self.cells.observe(f.STAGE_SECONDS, observed.ravel(), _STAGES.repeat(observed.shape[1]))
+            instances = [one for one in columns.instances if one is not None]
+            self._count_answers(instances, [one for one in columns.answers if one is not None])
+
+    def _count_requests(self, ways: Iterable[Way], is_warm: NDArray[np.bool_], seconds: FloatArray) -> None:
+        """Count what came of calls, and how long they took."""
+        requests = np.fromiter(map(self._ways.__getitem__, ways), np.intp, len(seconds))
+        self.cells.count(f.REQUESTS, requests + is_warm)
+        # both are in the order of the routes
+        routes = requests // self._series_of_route
+        self.cells.observe(f.REQUEST_SECONDS, seconds, 2 * routes + is_warm)
+
+    def _count_problems(self, problems: Sequence[Sequence[Problem]]) -> None:
+        """Count the codes of refusals, once for each request, and unit mix-ups, once for each value."""
+        codes = [code for one in problems for code in {problem.code for problem in one}.intersection(f.CODES)]
+        self.cells.count(f.REFUSALS, [f.CODES.index(code) for code in codes])
+        self._count_mixups(chain.from_iterable(problems))
+
+    def _count_mixups(self, problems: Iterable[Problem | Conversion]) -> None:
+        """Count values that were recognised as given in another unit, refused or converted."""
+        features = [one.feature for one in problems if one.feature]
+        if features:
+            names = self.cells.family(f.UNIT_MIXUPS).values
+            self.cells.count(f.UNIT_MIXUPS, [names.index((feature,)) for feature in features])
+
+    def _count_answers(self, instances: Sequence[Instances], answers: Sequence[Sequence[Answer] | Prediction]) -> None:
+        """Count predictions, and what came, in the bins of the reference."""
+        for one in instances:
+            if one.failures or one.conversions:
+                self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
+                self._count_mixups(chain.from_iterable(one.conversions.values()))
+        matrix = np.concatenate([one.matrix for one in instances])
+        if not len(matrix):
+            return
+        probabilities, sizes, novelty = _columns(answers)
+        cells = self.cells
+        cells.count(f.PREDICTIONS, probabilities.argmax(axis=1))
+        cells.observe(f.CONFIDENCES, probabilities.max(axis=1))
+        cells.observe(f.SET_SIZES, sizes)
+        cells.observe(f.NOVELTIES, novelty)
+        if self.watched is not None:
+            cells[f.DRIFT_ROWS][:] += np.concatenate(self.watched.count(matrix, probabilities, novelty))
+
+    def _lay_out(self) -> Cells:
+        """Decide what is counted: without drift if the model has too many features for a place in the ledger."""
+        if not isinstance(self.state, NotReady):
+            self.watched = baseline.build(self.state.predictor.manifest)
+        try:
+            cells = Cells(lay_out(all_families(self.state, self.watched)), self._place)
+        except NoRoom:
+            log.error("metrics.no_room", extra={"reason": "too many features or classes; drift is not counted"})
+            self.watched = None
+            cells = Cells(lay_out(all_families(self.state, None)), self._place)
+        self._series_of_route = len(cells.family(f.REQUESTS).values) // len(f.ROUTES)
+        return cells
+
+    def _find(self, protocol: str, route: str, status: int, reason: str) -> int:
+        """Return the series of cold requests; that of warm ones is the next."""
+        if f.ROUTES.get(route) != protocol:
+            protocol, route = ROOKERY, f.NO_ROUTE
+        of_status = f"{status // 100}xx"
+        series = self.cells.family(f.REQUESTS).values
+        for outcome in (f"http-{status}" if reason == "http" else reason, ""):
+            # without a reason: a status nobody thought of
+            with contextlib.suppress(ValueError):
+                return series.index((route, protocol, of_status, outcome, "false"))
+        raise ValueError(f"status {status} is none of HTTP's")
+
+
+class _Ways(dict[Way, int]):
+    """Finds a series at the first call of its kind, and remembers it: there are few kinds."""
+
+    def __init__(self, find: Callable[[str, str, int, str], int]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, way: Way) -> int:
+        found = self[way] = self._find(*way)
+        return found
+
+
+def _numbers(columns: Sequence[Sequence[float]], count: int) -> FloatArray:
+    """Return columns of numbers, each of the same length, shape (columns, count)."""
+    return np.fromiter(chain.from_iterable(columns), np.float64, len(columns) * count).reshape(-1, count)
+
+
+def _columns(answers: Sequence[Sequence[Answer] | Prediction]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return probabilities, shape (n, k), sizes of prediction sets and novelty, shape (n,), of answers in any order."""
+    # which kinds there are is found out faster than the kind of each
+    has_many = Prediction in set(map(type, answers))
+    many = [one for one in answers if isinstance(one, Prediction)] if has_many else []
+    few: Any = [one for one in answers if not isinstance(one, Prediction)] if has_many else answers
+    probabilities = [one.probabilities for one in many]
+    sizes = [one.sets.sum(axis=1, dtype=np.float64) for one in many]
+    novelty = [one.novelty for one in many]
+    few = list(chain.from_iterable(few))
+    if few:
+        columns: Any = Answer._make(zip(*few, strict=True))
+        probabilities.append(_numbers(columns.probabilities, len(few[0].probabilities)))
+        sizes.append(np.fromiter(map(sum, columns.members), np.float64, len(few)))
+        novelty.append(np.array(columns.novelty))
+    return np.concatenate(probabilities), np.concatenate(sizes), np.concatenate(novelty)

@@ -1,0 +1,441 @@
+"""The state machine against a platform that lies (K3 to K6, K8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scripts.rollout import state as states
+from scripts.rollout.controller import End
+from scripts.rollout.gate import Replay
+from scripts.rollout.plan import Policy
+from scripts.rollout.platform import Refused, Target
+from scripts.rollout.state import Phase, RolloutError
+from tests.fakes.platform import NEW, OLD, Killed
+from tests.unit.scripts.rollout.conftest import World
+
+
+def history(world: World) -> list[dict[str, int]]:
+    """Return the shares after every write that moved traffic."""
+    found: list[dict[str, int]] = []
+    for service in world.platform.writes:
+        shares = states.shares(service)
+        assert sum(shares.values()) == 100
+        if not found or found[-1] != shares:
+            found.append(shares)
+    return found
+
+
+def check_never_above_the_plan(world: World) -> None:
+    for service in world.platform.writes:
+        state = states.of(service)
+        assert state is not None
+        assert states.shares(service) == states.wanted(state, world.plan)
+
+
+UP = [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 80, NEW: 20}, {OLD: 50, NEW: 50}, {NEW: 100}]
+
+
+def test_a_good_candidate_goes_up_step_by_step(world):
+    assert world.run() is End.PROMOTED
+    assert history(world) == UP
+    assert [one.tag for one in world.platform.service.traffic] == [""]
+    assert next(world.recorder.names()) == "began"
+
+
+def test_the_old_revision_is_kept_warm_by_a_tag_and_then_let_go(world, blue_green):
+    world.plan = replace(blue_green, look_seconds=600)
+    assert world.run() is End.PROMOTED
+    assert history(world) == [{OLD: 100}, {NEW: 100}]
+    switched = next(one for one in world.platform.writes if states.shares(one) == {NEW: 100})
+    assert [(one.revision, one.percent, one.tag) for one in switched.traffic] == [
+        (OLD, 0, "stable"),
+        (NEW, 100, "candidate"),
+    ]
+    warm = [event.time_seconds for event in world.recorder.events if event.state.phase is Phase.WARM]
+    assert warm[-1] - warm[0] >= blue_green.warm_seconds
+
+
+def test_a_bad_candidate_is_rolled_back_in_one_write_and_that_is_verified(world):
+    world.observer.health = "bad"
+    assert world.run() is End.ROLLED_BACK
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 100}]
+    judged = next(event for event in reversed(world.recorder.events) if event.name == "judged")
+    verified = next(event for event in world.recorder.events if event.name == "verified")
+    assert verified.time_seconds - judged.time_seconds <= 10
+    state = states.of(world.platform.service)
+    assert state is not None
+    assert state.phase is Phase.ROLLED_BACK
+    assert "errors" in state.reason
+
+
+def test_a_candidate_that_turns_bad_at_100_percent_goes_back_to_the_warm_revision(world):
+    world.platform.before_write = None
+    record = world.recorder.record
+
+    def turn(event):
+        record(event)
+        if event.state.phase is Phase.WARM:
+            world.observer.health = "bad"
+
+    world.recorder.record = turn
+    assert world.run() is End.ROLLED_BACK
+    assert history(world) == [*UP, {OLD: 100}]
+
+
+def test_a_stable_revision_that_does_not_answer_is_said_aloud(world):
+    world.observer.health = "bad"
+    world.prober.trouble = "503 from the service"
+    assert world.run() is End.UNVERIFIED
+    assert world.platform.shares() == {OLD: 100}
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        ({"digest": "sha256:" + "b" * 64}, "identity"),
+        ({"is_fallback": True}, "fallback"),
+        ({"replay": Replay(256, 1, 256, 0, 0.0)}, "golden"),
+        ({"replay": Replay(256, 0, 256, 40, 0.0)}, "paired"),
+        ({"is_ready": False}, "ready"),
+    ],
+    ids=["digest", "fallback", "golden", "paired", "never-ready"],
+)
+def test_what_smoke_refuses_never_gets_traffic(world, change, gate):
+    for name, value in change.items():
+        setattr(world.prober, name, value)
+    assert world.run() is End.ROLLED_BACK
+    assert history(world) == [{OLD: 100}]
+    assert gate in states.of(world.platform.service).reason
+
+
+@pytest.mark.parametrize("health", ["missing", "late", "few"])
+@pytest.mark.parametrize("policy", list(Policy))
+def test_metrics_that_are_missing_late_or_few_follow_the_policy_and_missing_ones_never_promote(world, health, policy):
+    world.plan = replace(world.plan, policy=policy, step_deadline_seconds=3000)
+    world.observer.health = health
+    if (health, policy) == ("few", Policy.GOLDEN):
+        record = world.recorder.record
+
+        def enough(event):
+            record(event)
+            world.observer.health = "good" if event.name == "synthetic" else "few"
+
+        world.recorder.record = enough
+    end = world.run()
+    if policy is Policy.ROLL_BACK:
+        assert (end, world.platform.shares()) == (End.ROLLED_BACK, {OLD: 100})
+    elif health == "few" and policy in (Policy.PROMOTE, Policy.GOLDEN):
+        reached = {Policy.PROMOTE: End.PROMOTED, Policy.GOLDEN: End.HELD}[policy]
+        assert end is reached
+    else:
+        assert (end, world.platform.shares()) == (End.HELD, {OLD: 95, NEW: 5})
+
+
+def test_a_fallback_that_shows_under_traffic_rolls_back(world):
+    world.observer.health = "fallback"
+    assert world.run() is End.ROLLED_BACK
+
+
+def test_a_held_rollout_goes_on_after_resume(world):
+    world.observer.health = "few"
+    assert world.run() is End.HELD
+    service = world.platform.service
+    held = states.of(service)
+    assert held is not None
+    assert held.is_paused
+    world.platform.put(service.traffic, dict(states.annotated(service, replace(held, is_paused=False))))
+    world.observer.health = "good"
+    assert world.run("two") is End.PROMOTED
+
+
+def test_killed_at_every_boundary_it_resumes(world):
+    for crossing in range(1, 10_000):
+        one = World(world.plan)
+        boundaries = one.die_at(crossing)
+        try:
+            end = one.run()
+        except Killed:
+            one.die_at(None)
+            end = one.run("two")
+        assert end is End.PROMOTED, crossing
+        assert history(one) == UP, crossing
+        check_never_above_the_plan(one)
+        if boundaries.crossed < crossing:
+            break
+    print(f"K4: killed at {crossing - 1} boundaries of a good rollout")
+    assert crossing > 50
+
+
+def test_killed_at_every_boundary_of_a_bad_one_it_rolls_back(world):
+    for crossing in range(1, 10_000):
+        one = World(world.plan)
+        one.observer.health = "bad"
+        boundaries = one.die_at(crossing)
+        try:
+            one.run()
+        except Killed:
+            one.die_at(None)
+            try:
+                assert one.run("two") is End.ROLLED_BACK, crossing
+            except RolloutError as error:
+                assert "rolled_back before" in str(error)  # noqa: PT017 - it was over when it died
+        assert one.platform.shares() == {OLD: 100}, crossing
+        check_never_above_the_plan(one)
+        if boundaries.crossed < crossing:
+            break
+    assert crossing > 15
+
+
+@pytest.mark.parametrize("crossing", range(1, 60, 3))
+def test_of_two_controllers_the_later_one_wins_and_the_other_stands_down(world, crossing):
+    boundaries = world.die_at(crossing)
+    ends = []
+
+    def second():
+        boundaries.at = None
+        ends.append(world.run("two"))
+
+    cross = boundaries.cross
+
+    def crossed():
+        try:
+            cross()
+        except Killed:
+            second()
+
+    boundaries.cross = crossed
+    ends.append(world.run("one"))
+    assert End.PROMOTED in ends
+    assert set(ends) <= {End.PROMOTED, End.STOOD_DOWN}
+    assert history(world) == UP
+
+
+@pytest.mark.parametrize("moved", [{OLD: 100}, {NEW: 100}, {OLD: 70, NEW: 30}, {"svc-00003-x": 100}], ids=str)
+@pytest.mark.parametrize("write", range(1, 6))
+def test_it_stands_down_when_a_person_moves_traffic(world, moved, write):
+    targets = tuple(Target(revision, percent) for revision, percent in moved.items())
+    original = world.platform.write
+    count = 0
+
+    def writes(service):
+        nonlocal count
+        count += 1
+        if count == write:
+            world.platform.put(targets)
+        return original(service)
+
+    world.platform.write = writes
+    end = world.run()
+    assert world.platform.shares() == moved
+    assert end is End.STOOD_DOWN
+    with pytest.raises(RolloutError):
+        world.run("two")
+    assert world.platform.shares() == moved
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [["conflict"], ["unavailable"], ["applied"], ["slow"], ["unavailable"] * 4, ["applied", "conflict", "applied"]],
+    ids=str,
+)
+@pytest.mark.parametrize("health", ["good", "bad"])
+@pytest.mark.parametrize("write", range(2, 7))
+def test_errors_of_the_api_end_in_the_right_state(world, faults, health, write):
+    world.observer.health = health
+    original = world.platform.write
+    count = 0
+
+    def writes(service):
+        nonlocal count
+        count += 1
+        if count == write:
+            world.platform.faults = list(faults)
+        return original(service)
+
+    world.platform.write = writes
+    end = world.run()
+    assert (end, world.platform.shares()) == (
+        (End.PROMOTED, {NEW: 100}) if health == "good" else (End.ROLLED_BACK, {OLD: 100})
+    )
+    check_never_above_the_plan(world)
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "applied"])
+def test_an_error_of_the_first_write_is_no_obstacle(world, fault):
+    world.platform.faults = [fault]
+    assert world.run() is End.PROMOTED
+    assert history(world) == UP
+
+
+def test_a_conflict_at_the_first_write_means_somebody_else_was_quicker(world):
+    world.platform.faults = ["conflict"]
+    assert world.run() is End.STOOD_DOWN
+    assert world.platform.writes == []
+
+
+def test_reads_are_tried_again_and_not_for_ever(world):
+    world.platform.faults = ["read unavailable"] * 5
+    assert world.run() is End.PROMOTED
+    other = World(world.plan)
+    other.platform.faults = ["read unavailable"] * 1000
+    assert other.run() is End.UNAVAILABLE
+    assert other.platform.writes == []
+
+
+def test_a_platform_that_stops_answering_leaves_everything_as_it_is(world):
+    def silence(event):
+        if event.state.step == 1:
+            world.platform.faults = ["read unavailable"] * 1000
+
+    world.recorder.record = silence
+    assert world.run() is End.UNAVAILABLE
+    assert world.platform.shares() == {OLD: 80, NEW: 20}
+    world.platform.faults = []
+    world.recorder = type(world.recorder)()
+    assert world.run("two") is End.PROMOTED
+
+
+def test_a_service_that_does_not_settle_on_what_was_written_is_waited_for_and_not_for_ever(world):
+    world.observer.health = "bad"
+
+    def stick(event):
+        if event.name == "moved" and event.percent == 5:
+            service = world.platform.service
+            stuck = replace(service, traffic=(Target(OLD, 100), Target(NEW, 0, "candidate")), settled=False)
+            world.platform.read = lambda: stuck
+
+    world.recorder.record = stick
+    assert world.run() is End.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("health", "end"), [("good", End.PROMOTED), ("bad", End.ROLLED_BACK)])
+def test_a_revision_of_somebody_else_that_never_gets_ready_hinders_nothing(world, health, end):
+    world.observer.health = health
+    world.platform.unsettled_reads = 10**6
+    assert world.run() is end
+    judged = next(event for event in reversed(world.recorder.events) if event.name == "judged")
+    verified = [event.time_seconds for event in world.recorder.events if event.name == "verified"]
+    assert all(moment - judged.time_seconds <= 40 for moment in verified)
+
+
+def test_no_right_to_write_is_an_error_and_no_rollback(world):
+    world.platform.faults = ["refused"]
+    with pytest.raises(Refused):
+        world.run()
+
+
+def test_a_failing_controller_takes_the_traffic_back_first(world):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    world.observer.observe = fail
+    with pytest.raises(ZeroDivisionError):
+        world.run()
+    assert world.platform.shares() == {OLD: 100}
+
+
+def test_a_step_waits_for_approval(world):
+    world.plan = replace(world.plan, approve_percent=(50,))
+    record = world.recorder.record
+
+    def approve(event):
+        record(event)
+        if event.name == "waits":
+            service = world.platform.service
+            state = states.of(service)
+            world.platform.put(service.traffic, dict(states.annotated(service, replace(state, approved=2))))
+
+    world.recorder.record = approve
+    assert world.run() is End.PROMOTED
+    assert [event.percent for event in world.recorder.events if event.name == "waits"] == [20]
+
+
+def test_a_paused_rollout_makes_no_step_and_still_rolls_back(world):
+    record = world.recorder.record
+    waits = 0
+
+    def pause(event):
+        nonlocal waits
+        record(event)
+        waits += event.name == "waits"
+        if event.name == "moved" and event.percent == 20:
+            service = world.platform.service
+            state = states.of(service)
+            world.platform.put(service.traffic, dict(states.annotated(service, replace(state, is_paused=True))))
+        if waits == 20:
+            world.observer.health = "bad"
+
+    world.recorder.record = pause
+    assert world.run() is End.ROLLED_BACK
+    assert waits == 20
+    assert history(world)[-2:] == [{OLD: 80, NEW: 20}, {OLD: 100}]
+
+
+def test_a_pause_that_comes_right_before_a_step_wins(world):
+    def pause():
+        service = world.platform.service
+        state = states.of(service)
+        world.platform.put(service.traffic, dict(states.annotated(service, replace(state, is_paused=True))))
+        world.observer.health = "bad"
+
+    record = world.recorder.record
+
+    def arm(event):
+        record(event)
+        if event.name == "moved" and event.percent == 5:
+            world.platform.before_write = pause
+
+    world.recorder.record = arm
+    assert world.run() is End.ROLLED_BACK
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 100}]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "text"),
+    [
+        ((Target(OLD, 100),), "no revision of svc has the tag"),
+        ((Target(OLD, 60), Target("x", 40), Target(NEW, 0, "candidate")), "is split"),
+        ((Target(NEW, 100, "candidate"),), "serves everything already"),
+    ],
+    ids=["no-candidate", "split", "done"],
+)
+def test_what_cannot_begin_says_why(world, traffic, text):
+    world.platform = type(world.platform)(traffic)
+    with pytest.raises(RolloutError, match=text):
+        world.run()
+    assert world.platform.writes == []
+
+
+def test_tags_of_others_stay(world):
+    others = (Target("svc-00000-x", 0, "v0"), Target(NEW, 0, "candidate"), Target(OLD, 100, "pinned"))
+    world.platform = type(world.platform)(others)
+    assert world.run() is End.PROMOTED
+    kept = {(one.revision, one.percent, one.tag) for one in world.platform.service.traffic}
+    assert kept == {(NEW, 100, ""), ("svc-00000-x", 0, "v0"), (OLD, 0, "pinned")}
+
+
+def test_a_service_that_followed_the_latest_revision_is_pinned(world):
+    world.platform = type(world.platform)((Target(OLD, 100, latest=True), Target(NEW, 0, "candidate")))
+    assert world.run() is End.PROMOTED
+    assert not any(one.latest for service in world.platform.writes for one in service.traffic)
+
+
+def test_another_plan_bundle_or_candidate_does_not_take_a_rollout_over(world, blue_green):
+    world.observer.health = "few"
+    assert world.run() is End.HELD
+    with pytest.raises(RolloutError, match="of the bundle"):
+        world.controller("two").run("sha256:" + "c" * 64)
+    other = World(blue_green, platform=world.platform)
+    with pytest.raises(RolloutError, match="plan canary goes on"):
+        other.run("two")
+    world.platform.put((Target(OLD, 95, "stable"), Target(NEW, 5), Target("svc-00003-x", 0, "candidate")))
+    with pytest.raises(RolloutError, match="abort it before svc-00003-x"):
+        world.run("two")
+
+
+def test_an_annotation_that_is_no_state_is_refused(world):
+    world.platform.put(world.platform.service.traffic, {states.ANNOTATION: "[]"})
+    with pytest.raises(RolloutError, match="remove it"):
+        world.run()
