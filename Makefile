@@ -17,6 +17,8 @@ WHERE = $(if $(PROJECT),--project $(PROJECT)) $(if $(REGION),--region $(REGION))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# what decides over production is covered wholly
+JUDGE := scripts/rollout/gate.py,scripts/rollout/plan.py,scripts/rollout/compare.py,scripts/rollout/sample.py,scripts/rollout/evidence.py,scripts/rollout/verdict.py,scripts/rollout/windows.py
 # the benchmark's peers, and the profiler
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
@@ -63,6 +65,7 @@ publish: $(STAMP) ## Upload a bundle and print what to pin (TO=gs://bucket/prefi
 .PHONY: test
 test: $(STAMP) ## Run all tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
+	$(BIN)/python -m coverage report --include='$(JUDGE)' --fail-under=100
 
 .PHONY: test-clients
 test-clients: $(STAMP) ## Run real clients of every protocol against live servers (ALL=1 adds the heavy ones, ARGS="triton")
@@ -93,7 +96,7 @@ soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice s
 	$(BIN)/python -m tests.soak.drift_power
 
 .PHONY: soak
-soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload ## Every promise in its long form (about an hour)
+soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload soak-rollout ## Every promise in its long form (about an hour)
 
 .PHONY: soak-overload
 soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)

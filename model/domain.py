@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +27,11 @@ class ConfusedUnit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def convert(self, value: float) -> float:
         """Return `value`, given in this unit, in the feature's own unit."""
-        return value * self.factor + self.offset
+        product = value * self.factor
+        if value and not product:
+            # too small for a float: its sign still tells which side of 0 it is on
+            product = math.copysign(math.ulp(0.0), value * math.copysign(1.0, self.factor))
+        return product + self.offset
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -58,6 +58,9 @@ class Accept:
         """
         if self._batches is not None and body.startswith(NAMED + POSITIONAL):
             return self._typed_batch(self._batches, body)
+        if self._batches is not None and self._width > WIDE and count(body, b":") == self._width:
+            matrix = None if has_endless_number(body) else self._batches.decode_one(body)
+            return None if matrix is None else Instances(matrix, is_single=True)
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -111,10 +114,7 @@ class Accept:
         return Instances(matrix, is_single=False) if is_good else None
 
     def _one(self, instance: dict[str, Any]) -> FloatMatrix | None:
-        """Accept one instance given by name; a wide one as a batch of one, which looks at all its values at once."""
-        if self._is_plain and self._width > WIDE:
-            found = self._named([instance])
-            return None if found is None else found.matrix
+        """Accept one instance given by name."""
         row = self._values(instance)
         return None if row is None else np.array([row], dtype=np.float32)
 

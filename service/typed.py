@@ -40,6 +40,8 @@ class Batches:
             "Row", [(name, float) for name in fields], rename=renamed, forbid_unknown_fields=True, gc=False
         )
         self._getters = [attrgetter(name) for name in fields]
+        self._lows, self._highs = np.array(bounds).T
+        self._one = msgspec.json.Decoder(row)
         named = msgspec.defstruct("Named", [("instances", list[row])], forbid_unknown_fields=True)
         table = msgspec.defstruct(
             "Table",
@@ -76,6 +78,19 @@ class Batches:
             return None
         matrix = self._to_matrix(columns)
         return None if matrix is None else (matrix, colons)
+
+    def decode_one(self, body: bytes) -> FloatMatrix | None:
+        """Decode one instance of which all values are looked at together, as `decode` does; it has d colons."""
+        try:
+            row = msgspec.structs.astuple(self._one.decode(body))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        values = np.array(row)
+        if not ((values >= self._lows) & (values <= self._highs)).all():
+            return None
+        if any(self._whole) and np.mod(values[self._whole], 1).any():
+            return None
+        return (values + 0.0).astype(np.float32)[None]
 
     @staticmethod
     def _column(values: Any, count: int) -> FloatArray:

@@ -22,10 +22,11 @@ from scripts.rollout.postmortem import commits_between, explain, postmortem
 from scripts.rollout.record import RecordError
 from scripts.rollout.smoke import is_alive
 from scripts.rollout.state import Phase, RolloutError
+from scripts.rollout.traces import CANDIDATES
 from scripts.rollout.view import line
 from scripts.rollout.wiring import UsageError
 
-FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN = 1, 2, 6, 7, 8
+FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN, INTERRUPTED = 1, 2, 6, 7, 8, 130
 STATUS = {
     End.PROMOTED: 0,
     End.ROLLED_BACK: 3,
@@ -52,6 +53,8 @@ def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = 
         return _refuse(USAGE, str(error))
     except Unavailable as error:
         return _refuse(UNAVAILABLE, f"{error}; run again to go on")
+    except KeyboardInterrupt:
+        return _refuse(INTERRUPTED, "interrupted; nothing was undone: run again to go on, or abort")
     except (RolloutError, PlatformError) as error:
         return _refuse(FAILED, str(error))
 
@@ -124,7 +127,10 @@ def _replay(given: argparse.Namespace) -> int:
 
 def _simulate(given: argparse.Namespace) -> int:
     rules = wiring.read_plan(given.slo, given.plan or "canary")
-    lines, is_kept = simulate.table(rules, given.rollouts, given.seed)
+    kinds = given.only or list(CANDIDATES)
+    if unknown := [kind for kind in kinds if kind not in CANDIDATES]:
+        raise UsageError(f"no kind {', '.join(unknown)}; there are: {', '.join(CANDIDATES)}")
+    lines, is_kept = simulate.table(rules, given.rollouts, given.seed, kinds)
     print("\n".join(lines))
     return 0 if is_kept else BROKEN
 

@@ -19,7 +19,7 @@ exit status:
   1  it failed, and says why                       6  rolled back, but the stable revision does not answer
   2  wrong usage                                   7  the platform does not answer; run again to go on
   3  rolled back                                   8  simulate: a promise is broken; replay: a verdict differs
-  4  stood down: somebody else moved traffic"""
+  4  stood down: somebody else moved traffic     130  interrupted; run again to go on"""
 
 RECORD = Path("rollouts.jsonl")
 
@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "replay", [_recorded(), judged, _json()], "judge past decisions again, by other thresholds")
     simulated = _verb(verbs, "simulate", [judged], "measure false rollbacks and detection on made-up candidates")
     simulated.add_argument("--rollouts", type=_positive, default=1000, help="of each kind (default: %(default)s)")
+    simulated.add_argument("--only", metavar="KIND", action="append", help='one kind, such as "p99 ×2"; repeatable')
     simulated.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     return top
 

@@ -14,7 +14,8 @@ Floats = NDArray[np.float64]
 
 # how many times worse than tolerated the mixture thinks a candidate may be, each equally likely
 RISES = np.array([1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 150.0])
-BISECTIONS = 40
+# to 3e-8 of a rate
+BISECTIONS = 25
 
 
 def log_evidence(candidate: Floats, candidate_of: Floats, stable: Floats, stable_of: Floats, ratio: float) -> Floats:

@@ -23,7 +23,8 @@ PUBSUB_URL = "https://pubsub.googleapis.com"
 
 def message(event: Event) -> Mapping[str, Any]:
     """Return what is told of an event."""
-    return {
+    verdict = {"verdict": event.judgement.verdict} if event.judgement else {}
+    return verdict | {
         "rollout": event.state.rollout,
         "event": event.name,
         "phase": event.state.phase,

@@ -66,5 +66,5 @@ class Prometheus:
                 for moment, value in series["values"]
                 if math.isfinite(float(value))
             ]
-        except (requests.exceptions.RequestException, ValueError, KeyError, TypeError) as error:
+        except (requests.exceptions.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
             raise MetricsError(f"{self._url}: {error}") from error

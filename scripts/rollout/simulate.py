@@ -27,7 +27,8 @@ class Outcome:
         rolled_back: how many in any step.
         promoted: how many got through all steps.
         found_at_first: how many were rolled back in the first step.
-        exposed: requests that the candidate had answered when it was rolled back, one number for each.
+        exposed: requests that the candidate had answered when it was rolled back, one number for each: its users.
+        needed: requests that both had answered by then.
         windows: how long the first step took, of all rollouts that ended it.
         by_gate: how many rollbacks each gate asked for.
     """
@@ -38,6 +39,7 @@ class Outcome:
     promoted: int = 0
     found_at_first: int = 0
     exposed: list[float] = field(default_factory=list)
+    needed: list[float] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
     by_gate: dict[str, int] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ def run(kind: str, rollouts: int, plan: Plan, seed: int, *, fixed: bool = False)
     """
     outcome = Outcome(kind, rollouts)
     going = np.arange(rollouts)
-    exposed = np.zeros(rollouts)
+    exposed, needed = np.zeros(rollouts), np.zeros(rollouts)
     least = -(-plan.step_min_seconds // plan.window_seconds)
     for step, percent in enumerate(plan.steps_percent[:-1]):
         random = np.random.default_rng([seed, step, *kind.encode()])
@@ -73,13 +75,16 @@ def run(kind: str, rollouts: int, plan: Plan, seed: int, *, fixed: bool = False)
             found[(found == PROMOTED) & (windows < least)] = OPEN
             state[still] = found
             ended = still[found != OPEN]
-            exposed[ended] += trace.samples["errors"].candidate_of[ended, :windows].sum(axis=1)
+            served = trace.samples["errors"]
+            exposed[ended] += served.candidate_of[ended, :windows].sum(axis=1)
+            needed[ended] += (served.candidate_of + served.stable_of)[ended, :windows].sum(axis=1)
             if step == 0:
                 outcome.windows.extend([windows] * len(ended))
         lost = going[state[going] == ROLLED_BACK]
         outcome.rolled_back += len(lost)
         outcome.found_at_first += len(lost) if step == 0 else 0
         outcome.exposed.extend(exposed[lost])
+        outcome.needed.extend(needed[lost])
         going = going[state[going] == PROMOTED]
     outcome.promoted = len(going)
     return outcome
@@ -121,8 +126,9 @@ def table(plan: Plan, rollouts: int, seed: int, kinds: Sequence[str] = tuple(CAN
     lines = [
         f"{rollouts} rollouts each, seed {seed}, {traces.REQUESTS_PER_WINDOW} requests in {plan.window_seconds} s, "
         f"steps {' → '.join(map(str, plan.steps_percent))} %",
+        "medians of those rolled back: requests served until then, and users exposed (requests the candidate answered)",
         f"{'candidate':<20}{'rolled back':>12}{'at 5 %':>8}{'promoted':>10}{'undecided':>11}"
-        f"{'exposed':>9}{'p99':>7}{'windows':>9}   {'fixed: back':>11}{'promoted':>10}{'exposed':>9}",
+        f"{'requests':>10}{'exposed':>9}{'p99':>7}{'windows':>9}   {'fixed: back':>11}{'promoted':>10}{'exposed':>9}",
     ]
     is_kept = True
     for kind in kinds:
@@ -132,14 +138,14 @@ def table(plan: Plan, rollouts: int, seed: int, kinds: Sequence[str] = tuple(CAN
         lines.append(
             f"{kind:<20}{_share(ours.rolled_back, rollouts):>12}{_share(ours.found_at_first, rollouts):>8}"
             f"{_share(ours.promoted, rollouts):>10}{_share(ours.undecided, rollouts):>11}"
-            f"{_quantile(ours.exposed, 50):>9}{_quantile(ours.exposed, 99):>7}{_quantile(ours.windows, 50):>9}   "
+            f"{median(ours.needed):>10}{median(ours.exposed):>9}{_quantile(ours.exposed, 99):>7}"
+            f"{_quantile(ours.windows, 50):>9}   "
             f"{_share(theirs.rolled_back, rollouts):>11}{_share(theirs.promoted, rollouts):>10}"
             f"{_quantile(theirs.exposed, 50):>9}"
         )
         if (found := golden(kind, rollouts, seed)) or CANDIDATES[kind][1].golden_wrong:
-            lines.append(
-                f"{'  by golden replay':<20}{_share(found, rollouts):>12}{'at 0 %':>8}{'':>21}{0:>9}{0:>7}{0:>9}"
-            )
+            at_zero = f"{'at 0 %':>8}{'':>21}{GOLDEN_ROWS:>10}{0:>9}{0:>7}{0:>9}"
+            lines.append(f"{'  by golden replay':<20}{_share(found, rollouts):>12}{at_zero}")
     return lines, is_kept
 
 

@@ -36,6 +36,13 @@ def test_unit_is_converted_with_factor_and_offset(unit, value, expected):
     assert pytest.approx(expected, abs=1e-12) == unit.convert(value)
 
 
+def test_a_conversion_too_small_for_a_float_keeps_its_sign():
+    small = ConfusedUnit(symbol="mm", name="millimeters", factor=0.1)
+
+    assert small.convert(-5e-324) < 0 < small.convert(5e-324)
+    assert small.convert(0.0) == 0.0
+
+
 @pytest.mark.parametrize(
     ("name", "unit", "expected"),
     [

@@ -30,8 +30,12 @@ MAX_INSTANCES = 3
 
 WHOLE = Feature(name="count", description="", dtype="int", hard=(-(2.0**53), 2.0**53), plausible=(-(2.0**53), 2.0**53))
 SIZE = Feature(name="size", description="", dtype="float", hard=(-10, 3e38), plausible=(-1, 1e38))
-SHAPES = {"whole": (WHOLE, SIZE), "lone": (SIZE,)}
-NAMES = ("penguins", "iris", "plots", "whole", "lone")
+# so many that all values of an instance are looked at together
+MANY = tuple(
+    msgspec.structs.replace(SIZE if i % 2 else WHOLE, name=f"{'size' if i % 2 else 'count'}_{i}") for i in range(30)
+)
+SHAPES = {"whole": (WHOLE, SIZE), "lone": (SIZE,), "wide": MANY}
+NAMES = ("penguins", "iris", "plots", "whole", "lone", "wide")
 
 
 @dataclass(frozen=True)

@@ -131,3 +131,4 @@ def test_invariants_hold_whatever_happens_in_any_order():
             suppress_health_check=list(HealthCheck),
         ),
     )
+    print(f"K7: {TRACES} traces of 12 steps")

@@ -34,5 +34,5 @@ def test_wrong_answers_do_not_even_get_traffic(canary):
 def test_the_table_says_whether_the_promises_are_kept(canary):
     lines, is_kept = simulate.table(canary, 20, 1, ("wrong answers, 200", "p99 ×2"))
     assert is_kept
-    assert len(lines) == 5
-    assert "100.0 %" in lines[2]
+    assert len(lines) == 6
+    assert "100.0 %" in lines[3]

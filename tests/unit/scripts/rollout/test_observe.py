@@ -1,0 +1,186 @@
+"""From what a source answers to windows; what it does not say is not known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import requests
+
+from scripts.rollout import observe
+from scripts.rollout.monitoring import Monitoring
+from scripts.rollout.observe import MetricsError, MetricsObserver, Span
+from scripts.rollout.prometheus import Prometheus
+from scripts.rollout.windows import Histogram
+
+SPAN = Span(1000.0, 60, 3)
+
+
+class Reply:
+    def __init__(self, body, status=200):
+        self.status_code, self._body, self.text = status, body, str(body)
+
+    def json(self):
+        if self._body is None:
+            raise ValueError("no JSON")
+        return self._body
+
+
+class Session:
+    """Answers by the first text that the query holds."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def get(self, url, params, timeout):
+        self.asked.append(dict(params))
+        query = params.get("filter") or params["query"]
+        found = next((answer for text, answer in self.answers.items() if text in query), {})
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, list):
+            found = found.pop(0)
+        return found if isinstance(found, Reply) else Reply(found)
+
+
+def moment(seconds):
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def series(label, *points):
+    """Return a time series: points are (end, value)."""
+    return {
+        "metric": {"labels": {label[0]: label[1]} if label else {}},
+        "points": [{"interval": {"endTime": moment(end)}, "value": value} for end, value in points],
+    }
+
+
+def distribution(counts, **options):
+    return {
+        "distributionValue": {"count": str(sum(map(int, counts))), "bucketOptions": options, "bucketCounts": counts}
+    }
+
+
+def test_cloud_monitoring_gives_windows(canary):
+    requests_total = {
+        "timeSeries": [
+            series(("status", "2xx"), (1060, {"doubleValue": 90.0}), (1120, {"doubleValue": 80.0})),
+            series(("status", "5xx"), (1060, {"int64Value": "10"})),
+        ]
+    }
+    seconds = distribution(["5", "85", "10"], explicitBuckets={"bounds": [0.1, 0.2]})
+    session = Session(
+        {
+            "rookery_requests_total/counter": requests_total,
+            "rookery_request_seconds/histogram": {"timeSeries": [series((), (1060, seconds))]},
+            "rookery_predictions_total": {"timeSeries": [series(("label", "Adelie"), (1060, {"doubleValue": 7}))]},
+            "rookery_model_fallback/gauge": {"timeSeries": [series((), (1060, {"doubleValue": 1.0}))]},
+        }
+    )
+    observer = MetricsObserver(Monitoring("demo", session), canary)
+    seen = observer.observe("new", "old", 1000.0, 1000.0, 1000.0 + 180 + canary.metrics_delay_seconds)
+    first, second = seen.candidate
+    assert (first.requests, first.errors, first.refusals, second.requests, second.errors) == (100, 10, 0, 80, 0)
+    assert first.latency == Histogram((0.1, 0.2), (5, 85, 10))
+    assert first.labels == {"Adelie": 7}
+    assert (second.latency, second.labels, first.confidence) == (None, None, None)
+    assert (seen.until_seconds, seen.due_seconds, seen.is_fallback) == (1120, 1180, True)
+    asked = session.asked[0]
+    assert asked["interval.startTime"] == "1970-01-01T00:16:40Z"
+    assert asked["aggregation.perSeriesAligner"] == "ALIGN_DELTA"
+    assert 'metric.labels.revision_name = "new"' in asked["filter"]
+
+
+def test_without_a_sidecar_cloud_runs_own_metrics_count(canary):
+    count = {"timeSeries": [series(("response_code_class", "5xx"), (1060, {"int64Value": "3"}))]}
+    form = {"numFiniteBuckets": 2, "growthFactor": 2.0, "scale": 100.0}
+    latency = {"timeSeries": [series((), (1060, distribution(["1", "2"], exponentialBuckets=form)))]}
+    session = Session({"run.googleapis.com/request_count": count, "run.googleapis.com/request_latencies": latency})
+    source = Monitoring("demo", session)
+    assert source.counters(observe.REQUESTS, "new", SPAN) == {0: {"5xx": 3.0}}
+    assert source.histograms(observe.LATENCY, "new", SPAN) == {0: Histogram((0.1, 0.2, 0.4), (1, 2, 0, 0))}
+    assert source.counters(observe.LABELS, "new", SPAN) == {}
+    assert source.histograms(observe.NOVELTY, "new", SPAN) == {}
+
+
+def test_linear_buckets_and_points_of_other_times():
+    form = {"numFiniteBuckets": 2, "width": 0.5, "offset": 0.0}
+    found = series((), (1060, distribution(["1", "2", "3", "4"], linearBuckets=form)), (9000, {"doubleValue": 1}))
+    source = Monitoring("demo", Session({"rookery_novelty": {"timeSeries": [found, series((), (1120, {}))]}}))
+    assert source.histograms(observe.NOVELTY, "new", SPAN) == {0: Histogram((0.0, 0.5, 1.0), (1, 2, 3, 4))}
+
+
+def test_pages_are_read_to_the_end_and_not_for_ever():
+    page = {"timeSeries": [series(("label", "a"), (1060, {"doubleValue": 1}))], "nextPageToken": "more"}
+    last = {"timeSeries": [series(("label", "a"), (1060, {"doubleValue": 2}))]}
+    session = Session({"rookery_predictions_total": [page, last]})
+    assert Monitoring("demo", session).counters(observe.LABELS, "new", SPAN) == {0: {"a": 3.0}}
+    assert session.asked[1]["pageToken"] == "more"
+    with pytest.raises(MetricsError, match="pages"):
+        Monitoring("demo", Session({"rookery": page})).counters(observe.LABELS, "new", SPAN)
+
+
+def matrix(*result):
+    return {"status": "success", "data": {"result": [{"metric": m, "values": v} for m, v in result]}}
+
+
+def test_prometheus_gives_windows_and_the_queries_are_as_documented():
+    session = Session(
+        {
+            "rookery_requests_total": matrix(({"status": "2xx"}, [[1060, "59.6"], [1120, "NaN"]])),
+            "rookery_request_seconds_bucket": matrix(
+                ({"le": "0.1"}, [[1060, "50.2"]]), ({"le": "+Inf"}, [[1060, "60"]]), ({"le": "0.2"}, [[1060, "49.9"]])
+            ),
+            "rookery_model_fallback": matrix(({"revision_name": "new"}, [[1060, "0"]])),
+        }
+    )
+    source = Prometheus("http://prometheus/", session)
+    assert source.counters(observe.REQUESTS, "new", SPAN) == {0: {"2xx": 59.6}}
+    assert source.histograms(observe.LATENCY, "new", SPAN) == {0: Histogram((0.1, 0.2), (50, 0, 10))}
+    assert source.counters(observe.FALLBACK, "new", SPAN) == {0: {"new": 0.0}}
+    assert session.asked[0] == {
+        "query": 'sum by (status) (increase(rookery_requests_total{revision_name="new",'
+        'route=~".*(predict|infer|invocations).*|none"}[60s]))',
+        "start": 1060.0,
+        "end": 1180.0,
+        "step": 60,
+    }
+
+
+FAILURES = [
+    requests.ConnectionError("refused"),
+    Reply({"error": "no"}, 503),
+    Reply(None),
+    Reply({"status": "error"}),
+    Reply([]),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES[:3], ids=["refused", "503", "no-json"])
+@pytest.mark.parametrize("kind", [Prometheus, Monitoring])
+def test_a_source_that_fails_knows_nothing_and_that_is_not_zero(canary, kind, failure, caplog):
+    source = kind("http://x", Session({"rookery": failure, "run": failure}))
+    seen = MetricsObserver(source, canary).observe("new", "old", 1000.0, 0.0, 2000.0)
+    assert (seen.candidate, seen.stable, seen.until_seconds, seen.is_fallback) == ((), (), None, None)
+    assert "metrics.unknown" in caplog.text
+
+
+@pytest.mark.parametrize("failure", FAILURES[3:], ids=["error", "list"])
+def test_prometheus_that_answers_something_else_is_an_error(failure):
+    with pytest.raises(MetricsError):
+        Prometheus("http://x", Session({"rookery": failure})).counters(observe.LABELS, "new", SPAN)
+
+
+def test_a_step_that_is_younger_than_the_delay_asks_nothing(canary):
+    session = Session({})
+    seen = MetricsObserver(Monitoring("demo", session), canary).observe("new", "old", 1000.0, 1000.0, 1100.0)
+    assert (seen.candidate, seen.is_fallback, session.asked) == ((), None, [])
+
+
+def test_the_time_before_a_switch_is_asked_for_the_stable_revision(canary):
+    session = Session({"rookery_requests_total": {"timeSeries": []}})
+    plan = replace(canary, metrics_delay_seconds=0)
+    MetricsObserver(Monitoring("demo", session), plan).observe("new", "old", 6000.0, 0.0, 6300.0)
+    spans = {(asked["interval.startTime"][11:19], asked["interval.endTime"][11:19]) for asked in session.asked}
+    assert spans == {("01:40:00", "01:45:00"), ("00:00:00", "01:40:00")}
