@@ -274,8 +274,9 @@ class Settings:
                 except ValueError as error:
                     raise SettingError(f"{name}={text[:40]!r} {error}") from error
         # what the platform says about itself wins over the image, and what the user says over the platform
-        found["port"] = found.get("vertex_port") or found.get("port", cls.port)
+        found["port"] = found.pop("vertex_port", None) or found.get("port", cls.port)
         found["model_uri"] = found.get("model_uri") or found.get("vertex_storage_uri") or cls.model_uri
+        found.pop("vertex_storage_uri", None)
         settings = cls(**found)
         settings._refuse_unpinned("MODEL_URI", settings.model_uri, "MODEL_DIGEST", settings.model_digest)
         settings._refuse_unpinned(

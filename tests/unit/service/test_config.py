@@ -151,6 +151,8 @@ def test_every_setting_has_a_test():
         "MODEL_URI",
         "MODEL_FALLBACK_URI",
         "MODEL_PUBLIC_KEY",
+        "AIP_STORAGE_URI",
+        "AIP_ENDPOINT_ID",
         "MODEL_CACHE_DIR",
         "ROOKERY_BAKED_BUNDLE",
         "ROOKERY_COMMIT",
