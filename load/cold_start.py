@@ -61,7 +61,11 @@ def _told(running: Running) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the starts one after the other and print medians and the 95th percentile."""
-    parser = argparse.ArgumentParser(prog="python -m load.cold_start", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m load.cold_start",
+        description=__doc__,
+        epilog="example: python -m load.cold_start bundles/penguins --starts 5",
+    )
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/penguins"), help="a bundle")
     parser.add_argument("--starts", type=int, default=20)
     parser.add_argument("--bucket", action="store_true", help="from a fake bucket instead of the disk")

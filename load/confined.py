@@ -108,5 +108,6 @@ class Watch:
             before = now
 
     def _used(self) -> tuple[float, float]:
-        """Return the seconds of processor time of both."""
-        return processes.cpu_seconds(self.server), processes.cpu_seconds(self.caller)
+        """Return the seconds of processor time of both; the instance may be a child of its caller."""
+        server, caller = processes.cpu_seconds(self.server), processes.cpu_seconds(self.caller)
+        return server, caller - server if self.server in processes.family(self.caller) else caller

@@ -49,7 +49,11 @@ def seconds_per_row(predict: Callable[[Any], object], rows: Any) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time one bundle on the core that servers get."""
-    parser = argparse.ArgumentParser(prog="python -m load.engine_time", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m load.engine_time",
+        description=__doc__,
+        epilog="example: python -m load.engine_time bundles/penguins/<digest>",
+    )
     parser.add_argument("folder", type=Path, help="a bundle")
     folder = parser.parse_args(arguments).folder
     os.sched_setaffinity(0, {SERVER_CORE})

@@ -41,7 +41,9 @@ def record(pid: int, seconds: float, kind: str, output: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the server, record it twice, print what takes the time."""
-    parser = argparse.ArgumentParser(prog="python -m load.flame", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m load.flame", description=__doc__, epilog="example: python -m load.flame --seconds 5"
+    )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
     parser.add_argument("--seconds", type=float, default=10, help="of each recording (default: 10)")
     parser.add_argument("--out", type=Path, default=Path("load/results"), help="default: load/results")

@@ -11,7 +11,7 @@ from load.servers import HOST, LoadError, Running, send
 from load.servers import Post as Request
 from load.traffic import Traffic
 
-ROWS = 1_000
+ROWS = 100
 CONNECTIONS, CLOSED_CONNECTIONS, CLOSED_REQUESTS = 256, 4, 200
 
 

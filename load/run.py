@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -71,13 +72,18 @@ def local(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
     processes.become_load()
     cpu, memory_mb = given.cpu or scenario.cpu, given.memory or scenario.memory_mb
     with confined.instance(bundle, cpu, memory_mb) as instance:
+        ready = time.time()
         if scenario.overload:
             found = _opened(scenario, bundle, instance)
         else:
             found = _locust(scenario, given, instance.running.address, bundle.folder, instance)
         throttled = instance.throttled_seconds()
         limits = {"cpu": cpu, "memory_mb": memory_mb, "how": instance.how}
-        started = {"start_seconds": round(instance.running.start_seconds, 3), "throttled_seconds": throttled}
+        started = {
+            "start_seconds": round(instance.running.start_seconds, 3),
+            "ready_before_seconds": round(found["began"] - ready, 3),
+            "throttled_seconds": throttled,
+        }
     return {**described(scenario, given, bundle.digest), "limits": limits, "instance": started, **found}
 
 
@@ -117,10 +123,15 @@ def described(scenario: Scenario, given: argparse.Namespace, digest: str) -> dic
         "command": ["python", "-m", "load.run", *given.words],
         "commit": printing.commit(),
         "machine": dict(printing.machine()),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "host": "an instance on this machine" if not given.host else given.host,
         "bundle": digest,
     }
+
+
+def versions() -> dict[str, str]:
+    """Say what loads and what is loaded."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def write(run: Mapping[str, Any], folder: Path) -> Path:

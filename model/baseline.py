@@ -6,6 +6,7 @@ Counts over the same bins can be added, over batches, hours and instances; `mode
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -74,19 +75,19 @@ class Variable:
 
     def count(self, values: FloatArray) -> Counts:
         """Count values, shape (n,), NaN for null; positions for closed lists."""
-        return np.bincount(self._place(values), minlength=len(self.bins))
-
-    def names(self, values: FloatArray) -> list[str]:
-        """Return the names of the bins of values, shape (n,), as `count` takes them."""
-        return [self.bins[place] for place in self._place(values).tolist()]
-
-    def _place(self, values: FloatArray) -> NDArray[np.intp]:
-        """Return the position of each value's bin, shape (n,)."""
         present = ~np.isnan(values)
         parts = np.full(len(values), len(self.places) - 1, dtype=np.intp)
         known = values[present]
         parts[present] = known if self.edges is None else np.searchsorted(self.edges, known, side="right")
-        return self.places[parts]
+        return np.bincount(self.places[parts], minlength=len(self.bins))
+
+    def name_of(self, value: float) -> str:
+        """Return the name of a value's bin, as `count` takes it."""
+        if math.isnan(value):
+            part = len(self.places) - 1
+        else:
+            part = int(value) if self.edges is None else bisect_right(self.edges, value)
+        return self.bins[int(self.places[part])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model import dataset, spec
+from model.command_line import Parser
 from model.draft import Ask, Draft, draft, to_toml, with_units
 from model.errors import ModelError, SpecError
 from model.spec import NAME
@@ -95,11 +96,10 @@ def _unit(text: str) -> tuple[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m model.init",
         description="Write a spec for a CSV: guess its types and ranges, ask for units.",
         epilog=HELP_END,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", type=Path, help="UTF-8 CSV with a header")
     parser.add_argument(

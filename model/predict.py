@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NoReturn, TextIO
+from typing import IO, TextIO
 
 from tqdm import tqdm
 
 from model import predictor as predictors
 from model import verify
+from model.command_line import Parser
 from model.domain import FloatMatrix
 from model.errors import DataError, ModelError
 from model.judge import Judge, Verdicts
@@ -156,21 +157,12 @@ def _in_one_cell(problems: Sequence[DataError]) -> str:
     return "; ".join(p.reason if p.column is None else f'column "{p.column}": {p.reason}' for p in problems)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and leave."""
-        self.exit(REFUSED, f"error: {message} (--help says more)\n")
-
-
-def _parser() -> _Parser:
+def _parser() -> Parser:
     """Describe the command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m model.predict",
         description="Answer every row of a CSV with a verified bundle, proven on its golden rows before the first row.",
         epilog=HELP_END,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the bundle folder")
     parser.add_argument("input", metavar="in.csv", help="UTF-8 CSV with a header, columns in any order; - is stdin")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from model import manifest as manifests
 from model import predictor, signing, verify
 from model.bundle import MANIFEST, bare
+from model.command_line import Parser
 from model.errors import BundleError, KeyFileError, ModelError
 from model.manifest import MAX_MANIFEST_BYTES, Manifest
 from model.sign import resolve
@@ -23,6 +24,15 @@ from model.store import DIGEST, Address, Bucket, Deadline, in_parallel, parse
 from model.verify import Remote
 
 UPLOAD_SECONDS = 600.0
+
+HELP_END = """\
+exit status: 0 done; 1 a bundle is not what it should be, or the bucket does not answer; 2 wrong usage or key
+
+examples:
+  python -m model.publish upload bundles/penguins gs://my-models/penguins
+  python -m model.publish ls gs://my-models/penguins --json
+  python -m model.publish verify gs://my-models/penguins/<digest>/ --key keys/signing-public.pem
+"""
 
 
 def upload(folder: Path, to: Address, quiet: bool, client: object = None) -> tuple[Address, str]:
@@ -101,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m model.publish",
         description="Publish bundles to Cloud Storage and look at those that are there.",
-        epilog="example: python -m model.publish upload bundles/penguins gs://my-models/penguins",
+        epilog=HELP_END,
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("upload", help="upload a bundle under its digest; prints the address to pin")

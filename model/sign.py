@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -12,10 +11,19 @@ from typing import Any
 
 from model import signing, verify
 from model.bundle import replace
+from model.command_line import Parser
 from model.errors import BundleError, KeyFileError, ModelError
 from model.signing import SIGNATURE
 
 PRIVATE, PUBLIC = "signing-private.pem", "signing-public.pem"
+
+HELP_END = f"""\
+exit status: 0 done; 2 keys or bundle cannot be used, or wrong usage
+
+examples:
+  python -m model.sign keys
+  python -m model.sign bundle bundles/penguins --key keys/{PRIVATE}
+"""
 
 
 def make_keys(folder: Path) -> tuple[Path, Path]:
@@ -92,11 +100,10 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 if keys or bundle cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m model.sign",
         description="Sign a bundle, so that a service with MODEL_PUBLIC_KEY serves no other.",
-        epilog="example: python -m model.sign keys && python -m model.sign bundle bundles/penguins/<digest> "
-        f"--key keys/{PRIVATE}",
+        epilog=HELP_END,
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     keys = verbs.add_parser("keys", help="make a development key pair")

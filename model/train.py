@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import hashlib
+import json
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -13,10 +14,19 @@ from typing import Any
 from tqdm import tqdm
 
 from model import assemble, bundle, dataset, evaluate, learners, predictor, report, spec, verify
+from model.command_line import Parser
 from model.dataset import Dataset
 from model.errors import DataError, ModelError, QualityError, SpecError
 from model.manifest import Quality
 from model.spec import LoadedSpec
+
+HELP_END = """\
+exit status: 0 written or up to date; 1 below the bar of slo.toml, not provable or not writable; 2 wrong spec, data
+
+examples:
+  python -m model.train model/specs/penguins.toml
+  python -m model.train machines.toml --out bundles --if-changed --json
+"""
 
 
 def train(
@@ -106,29 +116,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 written, 1 below the bar, not provable or not writable, 2 wrong spec or data.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m model.train",
-        description="Train a bundle from a spec file and the CSV it names.",
-        epilog="example: python -m model.train model/specs/penguins.toml --out bundles",
+        description="Train a bundle from a spec file and the CSV it names, unless the model is below its bar.",
+        epilog=HELP_END,
     )
     parser.add_argument("spec", type=Path, nargs="?", default=Path("model/specs/penguins.toml"), help="the spec file")
     parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of all bundles (default: bundles)")
     parser.add_argument("--slo", type=Path, default=Path("slo.toml"), help="file with the quality bar")
     parser.add_argument("--if-changed", action="store_true", help="do nothing if the current bundle fits spec and data")
+    parser.add_argument("--json", action="store_true", help="print the bundle as JSON, and the report on stderr")
     given = parser.parse_args(arguments)
     try:
         loaded = spec.load(given.spec)
         existing = is_current(loaded, given.out) if given.if_changed else None
         if existing is not None:
-            print(f"{existing} is up to date")
+            print(_as_json(existing, trained=False) if given.json else f"{existing} is up to date")
             return 0
-        data = dataset.load(loaded)
-        train(loaded, data, bar_for(given.slo, loaded.spec.name), given.out, quiet=not sys.stderr.isatty())
+        bar = bar_for(given.slo, loaded.spec.name)
+        with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
+            written = train(loaded, dataset.load(loaded), bar, given.out, quiet=not sys.stderr.isatty())
+        if given.json:
+            print(_as_json(written.folder, trained=True))
     except (SpecError, DataError) as error:
         return _fail(error, 2)
     except (ModelError, OSError) as error:
         return _fail(error, 1)
     return 0
+
+
+def _as_json(folder: Path, *, trained: bool) -> str:
+    """Return what a script wants to know about the current bundle."""
+    found = verify.read(folder)
+    model = found.manifest.quality.model
+    measures = {"accuracy": model.accuracy.value, "log_loss": model.log_loss.value}
+    return json.dumps({"folder": str(folder), "digest": found.digest, "trained": trained, **measures})
 
 
 def _fail(error: Exception, status: int) -> int:

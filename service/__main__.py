@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from model import manifest, verify
+from model.command_line import Parser
 from model.errors import BundleError
 from model.store import is_address
 from service.config import SettingError, Settings
@@ -20,10 +20,11 @@ CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv does not return
     """Print a line to try, then become Gunicorn; returns 2 if a setting or the bundle cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m service",
         description="Serve a bundle with Gunicorn on this machine.",
-        epilog="example: PORT=9000 python -m service bundles/iris",
+        epilog="exit status: 2 if a setting or the bundle cannot be used, else Gunicorn's\n\n"
+        "example: PORT=9000 python -m service bundles/iris",
     )
     parser.add_argument(
         "bundle", type=Path, nargs="?", help="bundle folder, or a folder with a file `current` (default: MODEL_URI)"

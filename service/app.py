@@ -25,7 +25,6 @@ from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
 from service.tally import Tally
-from service.trace_export import TraceExport
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +52,14 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
     app.register_blueprint(ops.blueprint(answerer, settings, tally))
     app.register_blueprint(pages.blueprint(answerer, settings))
     app.register_blueprint(protocols.blueprint(answerer, settings))
+    if settings.feedback:
+        # imported where it is wanted: the start does not wait for it
+        from service import feedback
+        from service.recent import Recent
+
+        recent = Recent()
+        answerer.monitor.add(recent)
+        app.register_blueprint(feedback.blueprint(answerer, recent, tally, settings.max_instances))
     if settings.page:
         app.register_blueprint(front_page.blueprint())
     _handle_errors(app, answerer)
@@ -94,9 +101,11 @@ def _watchers(state: State, settings: Settings, tally: Tally) -> list[Consumer]:
     if settings.metrics:
         watchers.append(tally)
     if settings.trace_endpoint:
+        from service.trace_export import TraceExport
+
         export = TraceExport(state, settings)
         atexit.register(export.close)
-        watchers.append(export)
+        watchers += [export, tally.trace(settings)]
     return watchers
 
 

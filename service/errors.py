@@ -96,6 +96,12 @@ class InvalidInstance(ServiceError):
     status, slug, title = 422, "invalid-instance", "The instance does not fit the model"
 
 
+class InvalidFeedback(ServiceError):
+    """What should say what turned out to be true does not."""
+
+    status, slug, title = 422, "invalid-feedback", "The feedback is not understood"
+
+
 class RouteNotFound(ServiceError):
     """There is no such route."""
 

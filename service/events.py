@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from model import baseline
 from model.baseline import Variable
 from model.domain import FloatMatrix
@@ -162,9 +160,10 @@ class Events:
         if not self._variables and isinstance(self._state, Ready):
             watched = baseline.build(self._state.predictor.manifest)
             self._variables = tuple(one for one in watched.variables if one.kind == "feature")
-        columns = zip(self._variables, matrix.T.astype(np.float64), strict=True)
-        named = {one.name: one.names(column) for one, column in columns}
-        return [{name: values[row] for name, values in named.items()} for row in range(len(matrix))]
+        return [
+            {one.name: one.name_of(value) for one, value in zip(self._variables, row, strict=True)}
+            for row in matrix.tolist()
+        ]
 
 
 def _first(answers: Sequence[Answer] | Prediction) -> list[Answer]:

@@ -21,6 +21,7 @@ ROUTES = {
     "/predict": "rookery",
     "/": "rookery",
     "/assets/<version>/<name>": "rookery",
+    "/feedback": "rookery",
     "/model": "rookery",
     "/model/drift": "rookery",
     "/health/live": "rookery",
@@ -68,8 +69,13 @@ DRIFT_SCORE, DRIFT_MINIMUM, DRIFT_CRITICAL = (
     "rookery_drift_minimum_rows",
     "rookery_drift_critical",
 )
+FEEDBACK, FEEDBACK_UNKNOWN = "rookery_feedback_total", "rookery_feedback_unknown_total"
 STARTS, COLD_START = "rookery_starts_total", "rookery_cold_start_seconds"
 INFO, READY, FALLBACK = "rookery_model_info", "rookery_model_ready", "rookery_model_fallback"
+
+# with more classes only what was right has series of its own
+MOST_CONFUSED = 32
+OTHER = "other"
 
 Labels = tuple[str, ...]
 Kind = Literal["counter", "histogram", "kept", "gauge"]
@@ -232,6 +238,8 @@ def _always() -> Iterator[Family]:
 def _of_model(ready: Ready, manifest: Manifest) -> Iterator[Family]:
     """Yield what the classes and features fix."""
     yield Family(PREDICTIONS, "counter", "Predictions by class", ("label",), _singles(manifest.classes))
+    yield Family(FEEDBACK, "counter", FEEDBACK_TEXT, ("label", "predicted"), confusion(manifest.classes))
+    yield Family(FEEDBACK_UNKNOWN, "counter", "Feedback about rows of which this worker does not know the prediction")
     yield Family(CONFIDENCES, "histogram", "Largest probability of each prediction", bounds=CONFIDENCE)
     yield Family(NOVELTIES, "histogram", "Share of training rows less unusual than each instance", bounds=NOVELTY)
     sizes = tuple(map(float, range(1, min(len(manifest.classes), MOST_SIZES) + 1)))
@@ -243,6 +251,16 @@ def _of_model(ready: Ready, manifest: Manifest) -> Iterator[Family]:
     yield Family(INFO, "gauge", "The model in use", labels, (described,), merge="max", constants=(1.0,))
     text = "Whether another bundle than the pinned one answers, in any worker"
     yield Family(FALLBACK, "gauge", text, merge="max", constants=(float(ready.is_fallback),))
+
+
+FEEDBACK_TEXT = "What turned out to be true, against what was predicted"
+
+
+def confusion(classes: Sequence[str]) -> tuple[Labels, ...]:
+    """Return true and predicted class of every series of the feedback."""
+    if len(classes) <= MOST_CONFUSED:
+        return tuple(product(classes, classes))
+    return (*((name, name) for name in classes), *((name, OTHER) for name in classes))
 
 
 def _of_drift(digest: str, watched: Baseline) -> Iterator[Family]:

@@ -13,7 +13,13 @@ from service.tally import Tally
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
+    from service.exemplars import Exemplar as One
+    from service.exemplars import Exemplars
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# the format that has a place for exemplars
+OPENMETRICS = "application/openmetrics-text"
+OPENMETRICS_CONTENT_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 
 # name → what it tells
 OF_PROCESSES = {
@@ -26,22 +32,30 @@ MEMORY_USED = "rookery_memory_used_ratio"
 MEMORY_TEXT = "Memory in use, 0..1 of the limit of the control group; absent where there is no limit"
 
 
-def exposition(tally: Tally) -> bytes:
-    """Return the metrics of the whole instance in Prometheus' text format."""
+def exposition(tally: Tally, *, as_openmetrics: bool = False) -> bytes:
+    """Return the metrics of the whole instance.
+
+    Args:
+        tally: of this worker.
+        as_openmetrics: in OpenMetrics, with exemplars, instead of Prometheus' own text format.
+    """
     # imported at the first scrape: the start does not wait for it
     from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.openmetrics import exposition as openmetrics
 
     tally.publish()
     registry = CollectorRegistry()
-    registry.register(_Collector(tally))
+    registry.register(_Collector(tally, tally.exemplars if as_openmetrics else None))
+    if as_openmetrics:
+        return bytes(openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
 class _Collector:
     """Gives the library what was counted, once it asks."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, tally: Tally, exemplars: Exemplars | None) -> None:
+        self._tally, self._exemplars = tally, exemplars
 
     def describe(self) -> list[Metric]:
         """Say nothing: the library would collect everything to find out the names."""
@@ -50,20 +64,22 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         for total in totals(self._tally.ledger).values():
-            yield _metric(total)
+            yield _metric(total, self._exemplars)
         yield from _of_processes()
 
 
-def _metric(total: Total) -> Metric:
+def _metric(total: Total, exemplars: Exemplars | None) -> Metric:
     """Return one metric in the library's form."""
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 
     family = total.family
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
         bounds = [*map(repr, family.bounds), "+Inf"]
         for labels, cells in total.series.items():
-            buckets = list(zip(bounds, cells[:-1].cumsum().tolist(), strict=True))
+            last = exemplars.of(labels) if exemplars is not None and family.name == f.REQUEST_SECONDS else {}
+            counts = enumerate(zip(bounds, cells[:-1].cumsum().tolist(), strict=True))
+            buckets = [(*each, Exemplar(*_shown(last[index]))) if index in last else each for index, each in counts]
             histogram.add_metric(labels, buckets, float(cells[-1]))
         return histogram
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
@@ -73,6 +89,11 @@ def _metric(total: Total) -> Metric:
         if family.kind != "kept" or (cells[0] > 0 and labels != f.KEY):
             metric.add_metric(labels, float(cells[0]))  # type: ignore[attr-defined]
     return metric
+
+
+def _shown(one: One) -> tuple[dict[str, str], float, float]:
+    """Return an exemplar's labels, value and time."""
+    return {"trace_id": one.trace_id}, one.seconds, one.at
 
 
 def _of_processes() -> Iterator[Metric]:

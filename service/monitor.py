@@ -103,6 +103,10 @@ class Monitor:
         self._calls: list[Served] = []
         self._lock = threading.Lock()
 
+    def add(self, consumer: Consumer) -> None:
+        """Hand on what comes from now on to one more."""
+        self._consumers += (consumer,)
+
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
         calls = self._calls

@@ -70,12 +70,14 @@ def document(manifest: Manifest, max_instances: int, service_version: str) -> di
     spec.path("/predict", operations={"post": _predict(manifest)})
     for path, summary, schema, not_ready in (
         ("/model", "The model card: the manifest without the golden rows", "ModelCard", True),
+        ("/model/drift", "What this instance has seen, against the reference", "Drift", True),
         ("/health/live", "200 while the process works", "Health", False),
         ("/health/ready", "200 once a model is verified, loaded and proven on its golden rows", "Health", True),
         ("/version", "Commit, build time, bundle digest, library versions", "Version", False),
         ("/openapi.json", "This document", "Document", True),
     ):
         spec.path(path, operations={"get": _get(summary, schema, has_503=not_ready)})
+    spec.path("/metrics", operations={"get": _metrics()})
     return spec.to_dict()
 
 
@@ -145,6 +147,7 @@ def _schemas(manifest: Manifest, max_instances: int) -> dict[str, dict[str, Any]
         ),
         "Problem": _problem(),
         "ModelCard": {"type": "object", "required": ["name", "version", "digest", "features", "classes", "engine"]},
+        "Drift": {"type": "object", "required": ["digest", "rows", "verdict", "variables"]},
         "Health": _object({"status": {"type": "string"}, "digest": {"type": "string"}}, optional=("digest",)),
         "Version": {"type": "object", "required": ["commit", "build_time", "digest", "libraries"]},
         "Document": {"type": "object", "required": ["openapi"]},
@@ -266,6 +269,13 @@ def _get(summary: str, schema: str, *, has_503: bool) -> dict[str, Any]:
     responses = {"200": answer, "405": _refusal("Wrong method")}
     if has_503:
         responses["503"] = _refusal(PREDICT_ERRORS["503"])
+    return {"summary": summary, "responses": responses}
+
+
+def _metrics() -> dict[str, Any]:
+    """Return the operation of the route that Prometheus scrapes."""
+    summary = "Everything that is counted, in Prometheus' text format"
+    responses = {"200": _response(summary, "text/plain", {"type": "string"}), "405": _refusal("Wrong method")}
     return {"summary": summary, "responses": responses}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from model.examples import examples
 from model.manifest import Manifest
@@ -60,6 +60,9 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
     def show_metrics() -> Response:
         """Show what Prometheus scrapes."""
         answerer.monitor.flush()
+        if metrics.OPENMETRICS in request.headers.get("Accept", ""):
+            shown = metrics.exposition(tally, as_openmetrics=True)
+            return Response(shown, 200, content_type=metrics.OPENMETRICS_CONTENT_TYPE)
         return Response(metrics.exposition(tally), 200, content_type=metrics.CONTENT_TYPE)
 
     @routes.get("/model/drift")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,16 @@ from model.baseline import Baseline
 from model.predictor import Answer, Prediction
 from service import families as f
 from service.cells import Cells, FloatArray
+from service.config import Settings
 from service.errors import Problem
 from service.families import all_families, lay_out
 from service.instances import Conversion, Instances
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
 from service.monitor import ROOKERY, Served
+
+if TYPE_CHECKING:
+    from service.exemplars import Exemplars
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Tally:
         state: the model, or why there is none.
         ledger: where this worker counts, and the others of the instance.
         watched: the bins of drift; None without a model.
+        exemplars: of the latency; None where nothing is traced.
     """
 
     def __init__(self, state: State, ledger: Ledger | None = None, place: Place | None = None) -> None:
@@ -63,7 +68,16 @@ class Tally:
         self._warm_at = self.ledger.began + WARM_SECONDS
         self._ways = _Ways(self._find)
         self._series_of_route = 1
+        self.exemplars: Exemplars | None = None
         self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
+
+    def trace(self, settings: Settings) -> Exemplars:
+        """Return what keeps the traces behind the latency; it is to be told about every call, too."""
+        # imported where it is wanted: the start does not wait for it
+        from service.exemplars import Exemplars
+
+        self.exemplars = Exemplars(settings, self._warm_at)
+        return self.exemplars
 
     @property
     def cells(self) -> Cells:
@@ -86,6 +100,23 @@ class Tally:
         cells = self.cells
         cells[f.STARTS][0] += 1
         cells[f.COLD_START][:] = [listening_at, *(phases.get(name, 0.0) for name in f.PHASES)]
+
+    def count_feedback(self, truth: int, predicted: int | None) -> None:
+        """Count what turned out to be true about a row.
+
+        Args:
+            truth: position of the true class.
+            predicted: position of the predicted one; None if it is not known.
+        """
+        if predicted is None:
+            self.cells[f.FEEDBACK_UNKNOWN][0] += 1
+            return
+        series, count = self.cells.family(f.FEEDBACK).values, len(self.cells.family(f.PREDICTIONS).values)
+        if len(series) == count * count:
+            place = truth * count + predicted
+        else:
+            place = truth + (0 if truth == predicted else count)
+        self.cells[f.FEEDBACK][place] += 1
 
     def publish(self) -> None:
         """Write down what is not counted but true now, for whichever worker is asked."""

@@ -168,7 +168,9 @@ def size_table(found: Counter[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python scripts/image/parts.py", description="List what the image is made of."
+        prog="python scripts/image/parts.py",
+        description="List what the image is made of.",
+        epilog="example: python scripts/image/parts.py sbom --requirements requirements.txt",
     )
     parser.add_argument("verb", choices=["sbom", "licences", "sizes"], help="sizes reads the image's files from stdin")
     parser.add_argument("--site", type=Path, default=Path(".venv"), help="environment to list")

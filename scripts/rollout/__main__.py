@@ -100,7 +100,10 @@ def _change(given: argparse.Namespace, env: Mapping[str, str]) -> int:
 def _explain(given: argparse.Namespace) -> int:
     events = record.read(given.record, given.rollout)
     if given.postmortem:
-        commits = commits_between(Path.cwd(), given.older, given.newer) if given.older and given.newer else []
+        probed = next((event.probe for event in events if event.probe and event.probe.commit), None)
+        older = given.older or (probed.stable_commit if probed else "")
+        newer = given.newer or (probed.commit if probed else "")
+        commits = commits_between(Path.cwd(), older, newer) if older and newer else []
         print(postmortem(events, commits), end="")
     elif given.json:
         for event in events:

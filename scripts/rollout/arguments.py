@@ -57,8 +57,12 @@ def parser() -> argparse.ArgumentParser:
         _verb(verbs, verb, [where, judged, _reason(), _json(), _tokens()], text)
     explained = _verb(verbs, "explain", [_recorded(), _json()], "say why everything was decided")
     explained.add_argument("--postmortem", action="store_true", help="as the draft of a post-mortem in Markdown")
-    explained.add_argument("--from", dest="older", metavar="COMMIT", help="commit of the stable revision")
-    explained.add_argument("--to", dest="newer", metavar="COMMIT", help="commit of the candidate")
+    explained.add_argument(
+        "--from", dest="older", metavar="COMMIT", help="commit of the stable revision (default: what it said)"
+    )
+    explained.add_argument(
+        "--to", dest="newer", metavar="COMMIT", help="commit of the candidate (default: what it said)"
+    )
     _verb(verbs, "replay", [_recorded(), judged, _json()], "judge past decisions again, by other thresholds")
     simulated = _verb(verbs, "simulate", [judged], "measure false rollbacks and detection on made-up candidates")
     simulated.add_argument("--rollouts", type=_positive, default=1000, help="of each kind (default: %(default)s)")

@@ -48,6 +48,8 @@ class Probe:
         waited_seconds: for how long it has been asked.
         is_fallback: another bundle stands in for the pinned one.
         replay: the golden rows' answers, None if they were not asked for.
+        commit: what the candidate was built from, empty if it did not tell.
+        stable_commit: what the stable revision was built from, likewise.
     """
 
     digest_intended: str
@@ -56,6 +58,8 @@ class Probe:
     waited_seconds: float
     is_fallback: bool
     replay: Replay | None = None
+    commit: str = ""
+    stable_commit: str = ""
 
 
 def judge(
@@ -87,7 +91,9 @@ def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
     return (
         Finding("ready", Verdict.HEALTHY, "says it is ready"),
         Finding("identity", _is(is_meant), served if is_meant else f"{served}, intended is {probe.digest_intended}"),
-        Finding("fallback", _is(not probe.is_fallback), "runs on a fallback bundle" if probe.is_fallback else "none"),
+        Finding(
+            "fallback", _is(not probe.is_fallback), "runs on a fallback bundle" if probe.is_fallback else "no fallback"
+        ),
         *(_judge_replay(probe.replay, plan) if probe.replay else ()),
     )
 

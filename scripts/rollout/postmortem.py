@@ -75,7 +75,10 @@ def postmortem(events: Sequence[Event], commits: Sequence[str]) -> str:
         "",
         "## Commits between the revisions",
         "",
-        *([f"- {commit}" for commit in commits] or ["unknown; give both: `--from COMMIT --to COMMIT`"]),
+        *(
+            [f"- {commit}" for commit in commits]
+            or ["unknown: the revisions did not say, or git does not know them; give both: `--from COMMIT --to COMMIT`"]
+        ),
         "",
         "## To be written",
         "",

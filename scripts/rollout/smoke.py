@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,9 @@ class HttpProber:
             return found
         mine = self._answers(candidate_url)
         if mine is None:
-            return Probe(digest, found.digest_served, False, waited_seconds, found.is_fallback)
+            return replace(found, is_ready=False)
         replay = compare(mine, self._golden.probabilities, self._answers(stable_url), self._tolerance)
-        return Probe(digest, found.digest_served, True, waited_seconds, found.is_fallback, replay)
+        return replace(found, replay=replay, commit=self._commit(candidate_url), stable_commit=self._commit(stable_url))
 
     def identify(self, candidate_url: str, digest: str, waited_seconds: float = 0.0) -> Probe:
         """See `doors.Prober`."""
@@ -109,6 +109,10 @@ class HttpProber:
             answered = self._predict(candidate_url if is_candidates else stable_url, [row])
             sent += is_candidates and answered is not None
         return sent
+
+    def _commit(self, url: str) -> str:
+        version = self._json("GET", f"{url}/version")
+        return str(version.get("commit") or "") if version else ""
 
     def _answers(self, url: str) -> Probabilities | None:
         """Return the probabilities of all golden rows, None if one is not answered by the same classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -55,7 +56,9 @@ class Screen:
         if event.judgement is None:
             self._file.write(line(event) + "\n")
         else:
-            lines = picture(event, event.judgement, self._plan)
+            # a line that wraps would be two, and one would stay
+            columns = shutil.get_terminal_size().columns
+            lines = [one[:columns] for one in picture(event, event.judgement, self._plan)]
             self._file.write("\n".join(lines) + "\n")
             self._drawn = len(lines)
         self._file.flush()

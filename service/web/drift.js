@@ -5,13 +5,13 @@ import {h, refill} from "./dom.js";
 import {count, number, percent} from "./numbers.js";
 
 const EVERY_MS = 5000;
-const KINDS = {feature: "Features", class: "Answers", confidence: "Confidence", novelty: "Novelty", label: "Answers", prediction: "Answers"};
+const KINDS = {feature: "feature", label: "answers", confidence: "confidence", novelty: "novelty"};
 
 /** Build the part; returns {open(), close()}: it asks only while it is looked at. */
 export function buildDrift(panel) {
   const body = h("div", {});
   refill(panel, h("div", {class: "card"}, h("h2", {}, "Traffic against the training data"),
-    h("p", {class: "small"}, "Counted by this one instance since it started; the alerts add up over all instances. PSI below 0.1 is ordinary, above 0.2 worth a look."), body));
+    h("p", {class: "small"}, "Counted by this one instance since it started; the alerts add up over all instances. Grey is the training data, green what came. With enough rows, a PSI below 0.1 is ordinary and one above 0.2 worth a look."), body));
   let timer = 0;
 
   async function ask() {
@@ -40,7 +40,9 @@ function report({rows, verdict, variables}) {
   ];
 }
 
-const said = (verdict) => ({ok: "nothing unusual", none: "nothing unusual", unknown: "too few to say", insufficient: "too few to say", inconclusive: "too few to say"})[verdict] ?? String(verdict ?? "").replaceAll("_", " ");
+const VERDICTS = {steady: "nothing unusual", drifting: "unlike the training data", too_few: "too few to say"};
+
+const said = (verdict) => VERDICTS[verdict] ?? String(verdict).replaceAll("_", " ");
 
 function variable({kind, name, verdict, psi, bins}) {
   const most = Math.max(...bins.flatMap((bin) => [share(bins, bin, "live"), share(bins, bin, "reference")]), 1e-9);
@@ -51,10 +53,10 @@ function variable({kind, name, verdict, psi, bins}) {
       h("span", {class: "was", style: height(reference)}), h("span", {class: "now", style: height(live)}));
   };
   const spoken = bins.map((bin) => `${label(bin)}: ${percent(share(bins, bin, "live"))} now, ${percent(share(bins, bin, "reference"))} in training`).join("; ");
-  return h("div", {class: "variable"},
-    h("h3", {}, name || KINDS[kind] || kind, h("span", {class: "small"}, ` ${KINDS[kind] ?? kind}`)),
+  return h("div", {class: `variable ${verdict}`},
+    h("h3", {}, name || KINDS[kind] || kind, name && name !== kind && h("span", {class: "small"}, ` ${KINDS[kind] ?? kind}`)),
     h("div", {class: "drift-bars", role: "img", "aria-label": spoken}, bins.map(column)),
-    h("p", {class: "small"}, `${psi === null || psi === undefined ? "" : `PSI ${psi.toFixed(3)}, `}${said(verdict)}`));
+    h("p", {class: "small"}, `${(psi ?? null) === null ? "" : `PSI ${psi.toFixed(3)}, `}${said(verdict)}`));
 }
 
 function share(bins, bin, key) {
@@ -62,9 +64,8 @@ function share(bins, bin, key) {
   return sum > 0 ? (bin[key] ?? 0) / sum : 0;
 }
 
-function label({name, low, high}) {
-  if (low === null && high === null) return String(name);
-  if (low === undefined && high === undefined) return String(name);
-  if (low === null || low === undefined) return `up to ${number(high)}`;
-  return high === null || high === undefined ? `from ${number(low)}` : `${number(low)} to ${number(high)}`;
+function label({name, low, high, values}) {
+  if (values?.length) return values.join(", ");
+  if ((low ?? null) === null) return (high ?? null) === null ? String(name) : `up to ${number(high)}`;
+  return (high ?? null) === null ? `from ${number(low)}` : `${number(low)} to ${number(high)}`;
 }

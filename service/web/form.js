@@ -29,6 +29,8 @@ export function buildForm(panel, card, seen) {
   refill(panel, h("div", {class: "columns"}, form, h("div", {class: "beside"}, result.node, snippets.node)));
 
   let timer = 0, asking = null;
+  // the first explanation makes the service load a library: the first answer does not wait for it
+  let isAnswered = false;
 
   function instance() {
     const values = fields.map((field) => [field.feature.name, field.get()]);
@@ -52,8 +54,13 @@ export function buildForm(panel, card, seen) {
     const mine = asking = new AbortController();
     result.wait();
     try {
-      const answer = await call(path, instance(), mine.signal);
-      if (mine === asking) tell(answer);
+      const answer = await call(isAnswered ? path : "predict", instance(), mine.signal);
+      if (mine !== asking) return;
+      tell(answer);
+      if (answer.status === 200 && !isAnswered) {
+        isAnswered = true;
+        if (explains) ask();
+      }
     } catch {
       // a newer question is under way
     }

@@ -1,4 +1,4 @@
-"""Writes the generated parts of documents: `python -m tests.house.generated`."""
+"""Writes the generated parts of documents and deploy/monitoring: `python -m tests.house.generated`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from model import dataset, predictor, spec, train, verify
+from scripts.monitoring import files
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings, settings_table
@@ -40,3 +41,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         MATRIX.write_text(bad_input_matrix(Path(folder)))
     DEPLOYMENT.write_text(with_settings(DEPLOYMENT.read_text()))
+    files.write()

@@ -39,14 +39,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(text: str, port: int, output: Path) -> Iterator[None]:
+def running(text: str, port: int, output: Path, root: Path = ROOT) -> Iterator[None]:
     """Run `make run` in a process group of its own until it is ready; end the whole group."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("COV", "MAKE", "MFLAGS"))}
     environment["MODEL_CACHE_DIR"] = str(output.parent / "cache")
     with output.open("w") as file:
         process = subprocess.Popen(
             [*shlex.split(text), f"PORT={port}"],
-            cwd=ROOT,
+            cwd=root,
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,

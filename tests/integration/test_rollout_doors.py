@@ -37,6 +37,7 @@ def test_the_right_bundle_passes_every_probe(shared, bundles, penguins, rules):
     assert together(judge_probe(probe, rules)).verdict is Verdict.HEALTHY
     assert probe.replay.rows == probe.replay.pairs == len(penguins.manifest.golden.rows)
     assert (probe.replay.differences, probe.replay.changed, probe.replay.shift) == (0, 0, 0.0)
+    assert probe.commit == probe.stable_commit == server.get("/version").json()["commit"]
     assert prober(penguins).verify(server.url) == ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from model import dataset, spec, train
 from tests.conftest import NO_BAR
@@ -24,6 +24,7 @@ Look = Callable[..., Watched]
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium."""
+    expect.set_options(timeout=DEADLINE_MS)
     with running_browser() as browser:
         yield browser
 

@@ -110,3 +110,14 @@ def test_the_model_card_shows_how_good_the_model_is(look, penguin_server):
     bins = [one for one in quality["calibration"] if one["count"]]
     expect(page.locator(".calibration circle")).to_have_count(len(bins))
     watched.shoot("model")
+
+
+def test_the_traffic_is_shown_as_it_comes(look, penguin_server):
+    watched = look(penguin_server)
+    rows = [one["instance"] for one in penguin_server.get("/model").json()["examples"]]
+    assert penguin_server.predict({"instances": rows}).status == 200
+    page = watched.open("#drift")
+    drift = penguin_server.get("/model/drift").json()
+    expect(page.locator(".variable")).to_have_count(len(drift["variables"]))
+    expect(page.locator(".tally")).to_contain_text("rows: ")
+    watched.shoot("drift")

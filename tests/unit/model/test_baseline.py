@@ -31,6 +31,22 @@ def test_everything_that_is_watched(manifest: Manifest):
         assert len(variable.bins) == len(variable.reference) == len(set(variable.bins)) > 1
 
 
+def test_a_value_is_named_after_the_bin_that_it_is_counted_in(manifest: Manifest):
+    random = np.random.default_rng(8)
+    for variable in baseline.build(manifest).variables:
+        places = (
+            range(len(variable.places) - 1) if variable.edges is None else [*variable.edges, *variable.edges - 1e-9]
+        )
+        values = [
+            *([float("nan")] if REST in variable.bins else []),
+            *places,
+            *(random.normal(0, 100, 20) if variable.edges is not None else []),
+        ]
+        for value in values:
+            counted = variable.count(np.array([value], dtype=np.float64))
+            assert variable.name_of(float(value)) == variable.bins[int(counted.argmax())]
+
+
 def test_training_rows_are_counted_like_the_reference(penguins_predictor: Predictor, penguins_data: Dataset):
     found = baseline.build(penguins_predictor.manifest)
     answers = penguins_predictor.predict(penguins_data.matrix)

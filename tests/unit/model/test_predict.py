@@ -260,7 +260,7 @@ def test_an_old_output_stays_when_a_run_fails(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["b"], "the following arguments are required: in.csv, out.csv (--help says more)"),
+        (["b"], "the following arguments are required: in.csv, out.csv (python -m model.predict --help"),
         (["b", "i", "o", "--on-unit", "guess"], "argument --on-unit: invalid choice: 'guess'"),
         (["b", "i", "o", "--fast"], "unrecognized arguments: --fast"),
     ],

@@ -234,7 +234,7 @@ def test_wrong_usage_is_status_two(capsys, arguments):
         publish.main(arguments)
 
     assert caught.value.code == 2
-    assert "usage: python -m model.publish" in capsys.readouterr().err
+    assert "(python -m model.publish" in capsys.readouterr().err
 
 
 def test_signature_goes_along_unread(store: FakeStorage, client, copy: Path):

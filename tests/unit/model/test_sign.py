@@ -153,4 +153,4 @@ def test_command_without_a_verb_is_wrong_usage(capsys):
         sign.main([])
 
     assert caught.value.code == 2
-    assert "usage: python -m model.sign" in capsys.readouterr().err
+    assert "(python -m model.sign" in capsys.readouterr().err

@@ -37,6 +37,7 @@ CLASSES = {
     errors.TooManyInstances: (413, "too-many-instances"),
     errors.UnsupportedMediaType: (415, "unsupported-media-type"),
     errors.InvalidInstance: (422, "invalid-instance"),
+    errors.InvalidFeedback: (422, "invalid-feedback"),
     errors.NoModel: (503, "no-model"),
     errors.Overloaded: (503, "overloaded"),
     errors.RateLimited: (429, "rate-limited"),

@@ -195,14 +195,14 @@ def test_cloud_trace_gets_an_access_token(answerer, collector, monkeypatch, tmp_
     with http.server.HTTPServer(("127.0.0.1", 0), Tokens) as tokens:
         threading.Thread(target=tokens.serve_forever, args=(0.01,), daemon=True).start()
         key = rsa.generate_private_key(65537, 2048)
-        key = rsa.generate_private_key(65537, 2048)
         credentials = {
             "type": "service_account",
             "project_id": "lab",
             "client_email": "rookery@lab.example",
-            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
             "token_uri": f"http://127.0.0.1:{tokens.server_port}/token",
         }
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        credentials["private_key"] = pem.decode()
         (tmp_path / "credentials.json").write_text(json.dumps(credentials))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
         spans = _ask(answerer, collector, Call(_body(answerer), traceparent=SAMPLED), trace_auth="google")

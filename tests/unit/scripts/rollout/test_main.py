@@ -11,8 +11,13 @@ import pytest
 from scripts.rollout import arguments, wiring
 from scripts.rollout.__main__ import STATUS, main
 from scripts.rollout.controller import End
+from scripts.rollout.doors import Event
+from scripts.rollout.platform import Target
+from scripts.rollout.prometheus import Prometheus
 from scripts.rollout.record import Record
+from scripts.rollout.state import RolloutError, begin
 from scripts.rollout.wiring import UsageError, WallClock
+from tests.fakes.platform import NEW, OLD
 from tests.unit.scripts.rollout.conftest import ROOT
 
 # gcloud and Google are not to be found
@@ -123,3 +128,22 @@ def test_the_wall_clock_moves():
     before = clock.now()
     clock.sleep(0.001)
     assert clock.now() > before
+
+
+def test_the_parts_come_together_from_what_was_given(world, penguins, tmp_path, capsys):
+    words = ["run", "--bundle", "x", "--metrics", "http://127.0.0.1:9", "--token", "none", "--webhook", "http://x"]
+    given = arguments.parser().parse_args([*words, "--record", str(tmp_path / "r.jsonl"), "--json"])
+    controller = wiring.controller(given, NOWHERE, world.platform, world.plan, penguins)
+    world.platform.put((Target(OLD, 100),))
+    with pytest.raises(RolloutError, match="no revision of svc has the tag candidate"):
+        controller.run(penguins.digest)
+    assert isinstance(wiring.source(given, NOWHERE), Prometheus)
+    given.webhook = ""
+    wiring.recorder(given, NOWHERE, world.plan).record(Event(0.0, "began", begin_state(world), 0, "test"))
+    assert json.loads(capsys.readouterr().out)["event"] == "began"
+    assert (tmp_path / "r.jsonl").is_file()
+
+
+def begin_state(world):
+    world.platform.put((Target(OLD, 100), Target(NEW, 0, "candidate")))
+    return begin(world.platform.service, world.plan, 0.0, "one")

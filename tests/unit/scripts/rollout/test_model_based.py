@@ -67,7 +67,8 @@ class Rollouts(RuleBasedStateMachine):
         if end is End.PROMOTED:
             assert states.shares(world.platform.service) == {NEW: 100}
         if end in (End.ROLLED_BACK, End.UNVERIFIED):
-            assert states.shares(world.platform.service) == {OLD: 100}
+            assert after is not None
+            assert states.shares(world.platform.service) == {after.stable: 100}
         if health in ("missing", "late") and before is not None and after is not None and not before.is_over:
             assert after.percent(world.plan) <= max(before.percent(world.plan), world.plan.steps_percent[0])
 

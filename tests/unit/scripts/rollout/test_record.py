@@ -75,7 +75,7 @@ def test_a_post_mortem_has_timeline_verdicts_commits_and_metrics(bad):
     assert text.startswith("# Rollout svc-00002-new@1000000: rolled back\n")
     for part in ("## Timeline", "moved: errors: 10.00 %", "| errors | unhealthy | 300 of 3000 |", "- abc1234 model"):
         assert part in text
-    assert "unknown; give both" in postmortem(record.read(path), [])
+    assert "give both: `--from" in postmortem(record.read(path), [])
 
 
 def test_commits_between_revisions_come_from_git(tmp_path):

@@ -1,0 +1,1 @@
+"""Dashboards and alerts: makes their files, and applies them to a project."""

@@ -1,0 +1,50 @@
+"""Brings dashboard and alerts into a project: `python -m scripts.monitoring --project PROJECT --channel ADDRESS`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.monitoring import commands, files
+from scripts.monitoring.commands import Applying, CommandError
+
+APPLIED, FAILED, WRONG = 0, 1, 2
+CHANNEL = re.compile(r"[^\s@\"]+@[^\s@\"]+\.[^\s@\"]+|projects/[a-z0-9:.-]+/notificationChannels/[0-9]+")
+
+EXAMPLES = """\
+exit status: 0 applied, or printed; 1 a command failed, what was applied before it stays; 2 wrong usage
+
+examples:
+  python -m scripts.monitoring --project my-project --channel on-call@example.com --dry-run
+  python -m scripts.monitoring --project my-project --channel projects/my-project/notificationChannels/123
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; EXAMPLES has the exit statuses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.monitoring",
+        description="Apply dashboard and alert policies of deploy/monitoring with gcloud; those there are renewed.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--project", required=True, help="the project's id")
+    parser.add_argument("--channel", default="", help="who is told: an address for mail, or a channel's full name")
+    parser.add_argument("--dry-run", action="store_true", help="print every command, run none")
+    parser.add_argument("--folder", type=Path, default=files.FOLDER, help="of the files (default: deploy/monitoring)")
+    given = parser.parse_args(arguments)
+    if not CHANNEL.fullmatch(given.channel):
+        parser.error("--channel: name who is told, an address for mail or projects/…/notificationChannels/…")
+    try:
+        Applying(given.project, given.folder, commands.show if given.dry_run else commands.run).apply(given.channel)
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    return APPLIED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A real server, a real receiver of spans, and what the log says: the same request in each of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.manifest import example
+from model.verify import VerifiedBundle
+from scripts.quality.__main__ import main as quality
+from tests.fakes.otlp import Collector, Span
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+OTHER = "1af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("door", ["short", "Flask"])
+def test_one_request_is_seen_as_a_trace_an_event_and_an_exemplar(
+    start, bundles: dict[str, Path], penguins: VerifiedBundle, door, tmp_path, capsys
+):
+    row = example(penguins.manifest)
+    with Collector() as collector:
+        server = start(
+            {
+                "MODEL_URI": str(bundles["penguins"]),
+                "FAST_PATH": "true" if door == "short" else "false",
+                "ROOKERY_TRACE_ENDPOINT": collector.endpoint,
+                "ROOKERY_TRACE_RATE": "0",
+                "ROOKERY_EVENT_RATE": "1",
+                "ROOKERY_PROJECT": "my-project",
+                "ROOKERY_FEEDBACK": "true",
+            }
+        )
+        server.wait_until("/health/ready", 200)
+        headers = {"Content-Type": "application/json"}
+        sampled = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "seen"}
+        assert server.predict(row, headers={**headers, **sampled}).status == 200
+        google = {"x-cloud-trace-context": f"{OTHER}/255;o=1"}
+        assert server.predict(b"{", headers={**headers, **google}).status == 400
+        assert server.predict(row, headers={**headers, "traceparent": f"00-{OTHER}-{PARENT}-00"}).status == 200
+        told = server.request(
+            "POST", "/feedback", json.dumps({"request_id": "seen", "label": "Adelie"}).encode(), headers
+        )
+        scraped = server.get("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"}).body.decode()
+        server.stop()
+        spans = {name: collector.of(name) for name in (TRACE, OTHER)}
+
+    assert (told.status, told.json()["is_known"]) == (202, True)
+    _check_spans(spans, penguins)
+    assert f'trace_id="{TRACE}"' in scraped
+    lines = [json.loads(line) for line in server.stdout_lines if line.startswith("{")]
+    [event] = [line for line in lines if line.get("request_id") == "seen" and line["message"] == "prediction.made"]
+    [refused] = [line for line in lines if line["message"] == "request.refused"]
+    [root] = [span for span in spans[TRACE] if span.parent_id == PARENT]
+    assert event["logging.googleapis.com/trace"] == f"projects/my-project/traces/{TRACE}"
+    assert (event["logging.googleapis.com/spanId"], event["logging.googleapis.com/trace_sampled"]) == (
+        root.span_id,
+        True,
+    )
+    assert (refused["reason"], refused["logging.googleapis.com/trace"][-32:]) == ("malformed-body", OTHER)
+
+    log = tmp_path / "log"
+    log.write_text("\n".join(server.stdout_lines))
+    assert quality(["--json", str(log)]) == 0
+    assert json.loads(capsys.readouterr().out)["bundles"][penguins.digest]["accuracy"]["value"] == 1.0
+
+
+def _check_spans(spans: dict[str, list[Span]], penguins: VerifiedBundle) -> None:
+    """Expect what was asked of the tracing."""
+    [root] = [span for span in spans[TRACE] if span.parent_id == PARENT]
+    inner = [span for span in spans[TRACE] if span.parent_id == root.span_id]
+    assert [span.name for span in inner] == ["decode", "model_prediction_span", "render"]
+    assert root.name == "POST /predict"
+    assert inner[1].attributes["model.digest"] == penguins.digest
+    [refused] = spans[OTHER]
+    assert (refused.parent_id, refused.attributes["http.response.status_code"]) == (f"{255:016x}", 400)
