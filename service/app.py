@@ -19,7 +19,8 @@ from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.events import Events
 from service.loader import State
-from service.monitor import ROOKERY, WAITED, Consumer, Monitor, Served
+from service.monitor import WAITED, Consumer, Monitor, Served
+from service.protocols import routes as protocols
 from service.routes import Answered, to_response
 from service.server import Bridge
 from service.startup import Startup
@@ -50,6 +51,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
     app.register_blueprint(routes.blueprint(answerer))
     app.register_blueprint(ops.blueprint(answerer, settings, tally))
     app.register_blueprint(pages.blueprint(answerer, settings))
+    app.register_blueprint(protocols.blueprint(answerer, settings))
     if settings.feedback:
         # imported where it is wanted: the start does not wait for it
         from service import feedback
@@ -62,7 +64,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
         app.register_blueprint(front_page.blueprint())
     _handle_errors(app, answerer)
     # what is registered last runs first
-    _note(app, answerer.monitor)
+    _note(app, answerer)
     _add_headers(app, answerer, settings)
     return app
 
@@ -126,7 +128,8 @@ def _handle_errors(app: Flask, answerer: Answerer) -> None:
 
     def reply(error: BaseException) -> Response:
         request.environ[REFUSAL] = error
-        return to_response(errors.to_reply(error, _request_id(), answerer.headers), Response)
+        refuse = answerer.dialects.of(request.path).refuse
+        return to_response(refuse(error, _request_id(), answerer.headers), Response)
 
     @app.errorhandler(ServiceError)
     def refused(error: ServiceError) -> Response:
@@ -160,8 +163,9 @@ def _request_id() -> str:
     return found
 
 
-def _note(app: Flask, monitor: Monitor) -> None:
+def _note(app: Flask, answerer: Answerer) -> None:
     """Tell the monitor about every request but those that the answerer answered."""
+    monitor, dialects = answerer.monitor, answerer.dialects
 
     @app.before_request
     def begin() -> None:
@@ -172,12 +176,12 @@ def _note(app: Flask, monitor: Monitor) -> None:
         if not isinstance(response, Answered):
             environ, route = request.environ, "" if request.url_rule is None else request.url_rule.rule
             began, wait, request_id = environ[BEGAN], environ.get(WAITED, 0.0), response.headers["X-Request-Id"]
-            refusal = environ.get(REFUSAL)
+            refusal, protocol = environ.get(REFUSAL), dialects.of(request.path).protocol
             if refusal is not None:
-                monitor.note_refusal(refusal, request_id, route=route, began=began, wait=wait)
+                monitor.note_refusal(refusal, request_id, route=route, protocol=protocol, began=began, wait=wait)
             else:
                 total = time.perf_counter() - began
-                monitor.note(Served(ROOKERY, route, response.status_code, "", request_id, began, wait, total))
+                monitor.note(Served(protocol, route, response.status_code, "", request_id, began, wait, total))
         return response
 
 

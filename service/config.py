@@ -174,6 +174,31 @@ class Settings:
     predict_seconds: int = _setting(
         "ROOKERY_PREDICT_SECONDS", 10, _integer(1, 300), "seconds after which a computation that does not end is ended"
     )
+    protocols: tuple[str, ...] = _setting(
+        "ROOKERY_PROTOCOLS",
+        values.PROTOCOLS,
+        values.protocols,
+        "protocols spoken beside `POST /predict`, separated by commas; `none` for none",
+    )
+    positional: bool = _setting(
+        "ROOKERY_POSITIONAL",
+        True,
+        _boolean,
+        "whether the protocols take rows whose values only their position names; `false` refuses them",
+    )
+    vertex_port: int | None = _setting(
+        "AIP_HTTP_PORT", None, _integer(1, 65535), "set by Vertex AI: the port to listen on, instead of `PORT`"
+    )
+    vertex_health_route: str = _setting("AIP_HEALTH_ROUTE", "", values.route, "set by Vertex AI: the path it probes")
+    vertex_predict_route: str = _setting(
+        "AIP_PREDICT_ROUTE", "", values.route, "set by Vertex AI: the path it sends predictions to"
+    )
+    vertex_storage_uri: str = _setting(
+        "AIP_STORAGE_URI", "", str, "set by Vertex AI: the model's folder, used where `MODEL_URI` is not set"
+    )
+    vertex_endpoint: str = _setting(
+        "AIP_ENDPOINT_ID", "", str, "set by Vertex AI where a model is deployed; shown by `/version`"
+    )
     metrics: bool = _setting(
         "ROOKERY_METRICS", True, _boolean, "whether calls are counted; `false` shows what counting costs"
     )
@@ -240,15 +265,19 @@ class Settings:
             meant = None if name in known or KUBERNETES.fullmatch(name) else slips.nearly(name, list(known))
             if meant is not None:
                 raise SettingError(f"{name} is not a setting; did you mean {meant}?")
-        values = {}
+        found: dict[str, Any] = {}
         for name, declared in known.items():
             text = given.get(name, "")
             if text:
                 try:
-                    values[declared.name] = declared.metadata["parse"](text)
+                    found[declared.name] = declared.metadata["parse"](text)
                 except ValueError as error:
                     raise SettingError(f"{name}={text[:40]!r} {error}") from error
-        settings = cls(**values)
+        # what the platform says about itself wins over the image, and what the user says over the platform
+        found["port"] = found.pop("vertex_port", None) or found.get("port", cls.port)
+        found["model_uri"] = found.get("model_uri") or found.get("vertex_storage_uri") or cls.model_uri
+        found.pop("vertex_storage_uri", None)
+        settings = cls(**found)
         settings._refuse_unpinned("MODEL_URI", settings.model_uri, "MODEL_DIGEST", settings.model_digest)
         settings._refuse_unpinned(
             "MODEL_FALLBACK_URI", settings.fallback_uri, "MODEL_FALLBACK_DIGEST", settings.fallback_digest
@@ -280,7 +309,10 @@ def settings_table() -> str:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for declared in fields(Settings):
         default = declared.default
-        shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        listed = ",".join(default) if isinstance(default, tuple) else default
+        shown = (
+            "" if default in (None, (), "") else f"`{str(default).lower() if isinstance(default, bool) else listed}`"
+        )
         if default == DEFAULT_CACHE:
             # the table is the same for every user and machine
             shown = "`<temporary folder>/rookery-<uid>`"

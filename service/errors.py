@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import orjson
@@ -207,6 +207,23 @@ def internal_error() -> ServiceError:
         [Problem("", "internal", "the service failed; report the request id")],
         detail="The service failed. Its operators find the cause under the request id.",
     )
+
+
+def moved(error: ServiceError, place: Callable[[str], str]) -> ServiceError:
+    """Return a refusal whose pointers are those of another body.
+
+    Args:
+        error: is changed.
+        place: pointer → the pointer to the same value as the caller has it.
+    """
+    error.problems = tuple(replace(problem, pointer=place(problem.pointer)) for problem in error.problems)
+    return error
+
+
+def spell(error: ServiceError) -> str:
+    """Return a refusal as one text, for forms that have no more than that; it begins with the kind of refusal."""
+    found = "; ".join(f"{p.pointer or '/'} {p.code}: {p.message}" for p in error.problems)
+    return f"{error.slug}: {error.detail}" + (f": {found}" if found else "")
 
 
 def echo(text: str) -> str:

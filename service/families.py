@@ -16,28 +16,7 @@ from model.manifest import Manifest
 from service.errors import ServiceError
 from service.loader import NotReady, Ready, State
 from service.stopping import Stopping
-
-NO_ROUTE = "none"
-# rule of the application → protocol; what matched no rule, or was refused before it was read, is `none`
-ROUTES = {
-    "/predict": "rookery",
-    "/": "rookery",
-    "/assets/<version>/<name>": "rookery",
-    "/feedback": "rookery",
-    "/model": "rookery",
-    "/model/drift": "rookery",
-    "/health/live": "rookery",
-    "/health/ready": "rookery",
-    "/metrics": "rookery",
-    "/version": "rookery",
-    "/openapi.json": "rookery",
-    "/docs": "rookery",
-    "/docs/start.js": "rookery",
-    "/docs/assets/<name>": "rookery",
-    NO_ROUTE: "rookery",
-}
-# routes that predict: all that can be said about them is there from the beginning, so that a first refusal is seen
-PREDICTING = ("/predict",)
+from service.ways import PREDICTING, WAYS
 
 # what refusals without a class of their own are: status → reason `http-<status>`
 HTTP = (400, 408, 411, 412, 413, 414, 416, 417, 426, 431, 501, 505)
@@ -242,10 +221,9 @@ def _refusals(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
 
 def _always() -> Iterator[Family]:
     """Yield what does not depend on the model."""
-    ways = sorted(ROUTES.items(), key=lambda way: way[0] not in PREDICTING)
     warm = ("false", "true")
-    requests = tuple((*way, *outcome, is_warm) for way, outcome, is_warm in product(ways, outcomes(), warm))
-    timed = tuple((*way, is_warm) for way, is_warm in product(ways, warm))
+    requests = tuple((*way, *outcome, is_warm) for way, outcome, is_warm in product(WAYS, outcomes(), warm))
+    timed = tuple((*way, is_warm) for way, is_warm in product(WAYS, warm))
     yield _filled(REQUESTS, requests, shown=len(PREDICTING) * len(outcomes()) * len(warm))
     yield _filled(REQUEST_SECONDS, timed, bounds=SECONDS, shown=len(PREDICTING) * len(warm))
     yield _filled(STAGE_SECONDS, _singles(STAGES), bounds=SECONDS)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
 
 from model.explain import Contributions
 from model.predictor import Answer, Prediction
-from service.errors import ServiceError
+from service import encodings
+from service.errors import NotAcceptable, UnsupportedMediaType
 from service.instances import Instances, Options
 from service.reply import Headers, Reply
 
@@ -38,8 +42,8 @@ class Form:
         headers: further headers of a 200.
     """
 
-    protocol: ClassVar[str]
-    route: ClassVar[str]
+    protocol: str
+    route: str
     content_type: str
     headers: Headers = ()
 
@@ -78,7 +82,30 @@ class Form:
         raise NotImplementedError
 
 
-def spell(error: ServiceError) -> str:
-    """Return a refusal as one text, for forms that have no more than that; it begins with the kind of refusal."""
-    found = "; ".join(f"{p.pointer or '/'} {p.code}: {p.message}" for p in error.problems)
-    return f"{error.slug}: {error.detail}" + (f": {found}" if found else "")
+def refuse_headers(call: Call, taken: Sequence[str], given: Sequence[str]) -> None:
+    """Refuse a body of a kind that is not taken, or a caller who takes no kind that is given.
+
+    Args:
+        call: a content type may be absent.
+        taken: content types in lower case; text is in UTF-8. The first is the one to name.
+        given: what the answer may be.
+
+    Raises:
+        UnsupportedMediaType: it is not taken, or the coding is not.
+        NotAcceptable: the caller does not accept any that is given.
+    """
+    if call.content_encoding:
+        encodings.coding(call.content_encoding)
+    if call.content_type and call.content_type not in taken and not _is_one(call.content_type, taken):
+        kind = "JSON" if taken[0] == "application/json" else taken[0]
+        raise UnsupportedMediaType(detail=f"send {kind} with the header Content-Type: {taken[0]}")
+    if call.accept not in ("", "*/*", given[0]):
+        accepted = parse_accept_header(call.accept, MIMEAccept)
+        if accepted.best_match(list(given)) is None:
+            raise NotAcceptable(detail=f"the answer is {given[0]}; accept it")
+
+
+def _is_one(content_type: str, taken: Sequence[str]) -> bool:
+    """Whether a content type with parameters is one of those, in UTF-8."""
+    kind, parameters = parse_options_header(content_type)
+    return kind.lower() in taken and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")

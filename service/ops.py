@@ -81,6 +81,7 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
                 "build_time": settings.build_time,
                 "digest": answerer.digest,
                 "libraries": libraries(),
+                **({"vertex_endpoint": settings.vertex_endpoint} if settings.vertex_endpoint else {}),
             }
         )
 

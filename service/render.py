@@ -93,6 +93,12 @@ class Renderer:
         parts[-1] = b'],"model":%b}' % self._model
         return b"".join(parts)
 
+    def rows(self, prediction: Prediction) -> bytes:
+        """Return the objects of a batch, separated by commas, as `render_batch` has them."""
+        if len(self._classes) > MOST_CLASSES:
+            return orjson.dumps([self._members(answer) for answer in prediction.answers()])[1:-1]
+        return self.render_batch(prediction)[len(b'{"predictions":[') : -len(b'],"model":}') - len(self._model)]
+
     def _texts_of(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the texts around an answer's numbers; there are few kinds of them."""
         key = answer.prediction, answer.is_novel, tuple(answer.members)

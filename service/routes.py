@@ -17,22 +17,26 @@ def blueprint(answerer: Answerer) -> Blueprint:
     @routes.post("/predict", strict_slashes=False)
     def predict() -> Response:
         """Answer one instance or a batch."""
-        call = Call(
-            body=request.get_data(cache=False),
-            query=request.query_string.decode("latin-1"),
-            content_type=request.headers.get("Content-Type", ""),
-            content_encoding=request.headers.get("Content-Encoding", ""),
-            accept=request.headers.get("Accept", ""),
-            request_id=request.headers.get("X-Request-Id", ""),
-            forwarded=request.headers.get("X-Forwarded-For", ""),
-            peer=request.remote_addr or "",
-            traceparent=request.headers.get("Traceparent", ""),
-            cloud_trace=request.headers.get("X-Cloud-Trace-Context", ""),
-            wait_seconds=request.environ.get(WAITED, 0.0),
-        )
-        return to_response(answerer.answer(call))
+        return to_response(answerer.answer(to_call()))
 
     return routes
+
+
+def to_call() -> Call:
+    """Return the current request as a call."""
+    return Call(
+        body=request.get_data(cache=False),
+        query=request.query_string.decode("latin-1"),
+        content_type=request.headers.get("Content-Type", ""),
+        content_encoding=request.headers.get("Content-Encoding", ""),
+        accept=request.headers.get("Accept", ""),
+        request_id=request.headers.get("X-Request-Id", ""),
+        forwarded=request.headers.get("X-Forwarded-For", ""),
+        peer=request.remote_addr or "",
+        traceparent=request.headers.get("Traceparent", ""),
+        cloud_trace=request.headers.get("X-Cloud-Trace-Context", ""),
+        wait_seconds=request.environ.get(WAITED, 0.0),
+    )
 
 
 class Answered(Response):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from service.admission import Admission, Lane, overloaded
 from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
-from service.errors import OtherHttpError, ServiceError, to_reply
+from service.errors import OtherHttpError, ServiceError
 from service.monitor import WAITED
 from service.reply import Reply
 
@@ -136,9 +136,12 @@ class Bridge:
     def _refuse(self, error: ServiceError, environ: dict[str, Any]) -> Reply:
         """Refuse a request that the application never sees, and note it."""
         request_id = request_id_for(environ.get("HTTP_X_REQUEST_ID", ""))
-        route = self._route_of(environ["REQUEST_METHOD"], environ["PATH_INFO"])
-        self.answerer.monitor.note_refusal(error, request_id, route=route, wait=environ.get(WAITED, 0.0))
-        return to_reply(error, request_id, self.answerer.headers)
+        path = environ["PATH_INFO"]
+        route, dialect = self._route_of(environ["REQUEST_METHOD"], path), self.answerer.dialects.of(path)
+        self.answerer.monitor.note_refusal(
+            error, request_id, route=route, protocol=dialect.protocol, wait=environ.get(WAITED, 0.0)
+        )
+        return dialect.refuse(error, request_id, self.answerer.headers)
 
     def _call(self, environ: dict[str, Any], arrived: float) -> Answer:
         """Call the application with a request that arrived at a moment of the monotonic clock."""

@@ -23,7 +23,8 @@ from service.families import all_families, lay_out
 from service.instances import Conversion, Instances
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
-from service.monitor import ROOKERY, Served
+from service.monitor import Served
+from service.ways import WAYS, way_of
 
 if TYPE_CHECKING:
     from service.exemplars import Exemplars
@@ -193,13 +194,12 @@ class Tally:
             log.error("metrics.no_room", extra={"reason": "too many features or classes; drift is not counted"})
             self.watched = None
             cells = Cells(lay_out(all_families(self.state, None)), self._place)
-        self._series_of_route = len(cells.family(f.REQUESTS).values) // len(f.ROUTES)
+        self._series_of_route = len(cells.family(f.REQUESTS).values) // len(WAYS)
         return cells
 
     def _find(self, protocol: str, route: str, status: int, reason: str) -> int:
         """Return the series of cold requests; that of warm ones is the next."""
-        if f.ROUTES.get(route) != protocol:
-            protocol, route = ROOKERY, f.NO_ROUTE
+        route, protocol = way_of(route, protocol)
         of_status = f"{status // 100}xx"
         series = self.cells.family(f.REQUESTS).values
         for outcome in (f"http-{status}" if reason == "http" else reason, ""):

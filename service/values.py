@@ -69,3 +69,23 @@ def origins(text: str) -> tuple[str, ...]:
         if not re.fullmatch(r"https?://[^\s/,*]+", origin):
             raise ValueError("must be origins such as https://lab.example, separated by commas")
     return origins
+
+
+PROTOCOLS = ("v2", "v1", "vertex", "mlflow", "sagemaker")
+
+
+def protocols(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list of protocols."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text.strip() == "none":
+        return ()
+    if not names or any(name not in PROTOCOLS for name in names):
+        raise ValueError(f"must be some of {', '.join(PROTOCOLS)}, separated by commas, or none")
+    return names
+
+
+def route(text: str) -> str:
+    """Parse the path of a route."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~:@/-]{1,255}", text):
+        raise ValueError("must be a path such as /v1/endpoints/1:predict")
+    return text

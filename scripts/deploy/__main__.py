@@ -138,6 +138,9 @@ def _submit(given: argparse.Namespace, env: Mapping[str, str]) -> None:
     found = _services(given, env).get(given.service)
     if found is None:
         raise CommandError(f"Cloud Build succeeded, but there is no service {given.service}; see its log")
+    if given.public:
+        # with the caller's own rights: the build's account cannot open a service
+        _open(given, env)
     print(f"CLOUD_RUN_URL={found['status']['url']}")
 
 

@@ -27,7 +27,6 @@ def submit_command(given: argparse.Namespace) -> list[str]:
         "_SERVICE": given.service,
         "_SPEC": given.spec,
         "_BUNDLE": given.bundle,
-        "_PUBLIC": "1" if given.public else "",
         "_COMMIT": commit(),
     }
     substitutions = ",".join(f"{name}={value}" for name, value in values.items())
@@ -39,6 +38,7 @@ def submit_command(given: argparse.Namespace) -> list[str]:
         "--config=cloudbuild.yaml",
         f"--project={given.project}",
         f"--service-account={account}",
+        f"--gcs-source-staging-dir=gs://{given.project}-rookery-build/source",
         f"--substitutions={substitutions}",
         str(ROOT),
     ]

@@ -32,7 +32,6 @@ from tests.fakes.cloudrun_wire import Refused, Reply, Request, serve_connection
 __all__ = ["CloudRun", "Fault", "Image", "Served"]
 
 CONTROL_HOST = "run.fake.test"
-MONITORING_HOST = "monitoring.fake.test"
 PROMETHEUS_HOST = "prometheus.fake.test"
 PROJECT, REGION = "demo", "us-central1"
 
@@ -41,8 +40,10 @@ class CloudRun:
     """A running fake; use it in a `with`.
 
     Attributes:
-        metrics: what Cloud Monitoring and Prometheus answer, and how late.
+        metrics: what a Prometheus-compatible endpoint, at `prometheus`, answers, and how late.
         ready_seconds: how much longer every revision takes to get ready.
+        patience_seconds: after so long a startup probe gives up, if its own limit is not shorter.
+        hosts: more hosts that are on this machine, such as another API's, and what answers for them.
         refused: targets of requests that nobody here answers, in order.
         calls: method and path of every request of the control plane, in order.
     """
@@ -61,8 +62,10 @@ class CloudRun:
         self.resources = Resources()
         self._api = Api(self.resources, self._launch)
         self._data = DataPlane(self.resources, random.Random(seed))
-        self.metrics = Metrics(self.resources, self._data.log)
+        self.metrics = Metrics(self.resources)
         self.ready_seconds = 0.0
+        self.patience_seconds = 60.0
+        self.hosts: dict[str, Callable[[Request], Reply]] = {}
         self.refused: list[str] = []
         self.calls: list[tuple[str, str]] = []
         self._loop = asyncio.new_event_loop()
@@ -71,6 +74,7 @@ class CloudRun:
         self._server: asyncio.Server | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="cloudrun-")
         self.proxy = ""
+        self.prometheus = f"http://{PROMETHEUS_HOST}"
 
     def __enter__(self) -> CloudRun:
         self._thread.start()
@@ -148,7 +152,7 @@ class CloudRun:
 
     def said(self, revision: str) -> str:
         """Return what a revision's process wrote."""
-        return "".join(path.read_text() for path in sorted(Path(self._folder.name).glob(f"{revision}.*")))
+        return "".join(path.read_text() for path in sorted(Path(self._folder.name).glob(f"{revision}.[oe][ur][tr]")))
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
@@ -195,8 +199,10 @@ class CloudRun:
         if request.host.endswith(CONTROL_HOST):
             self.calls.append((request.method, request.path))
             return self._api.answer(request)
-        if request.host in (MONITORING_HOST, PROMETHEUS_HOST):
+        if request.host == PROMETHEUS_HOST:
             return self.metrics.answer(request)
+        if request.host in self.hosts:
+            return self.hosts[request.host](request)
         self.refused.append(request.host)
         return Refused(403, f"{request.host} is not on this machine").reply()
 
@@ -209,7 +215,7 @@ class CloudRun:
         is_ready = False
         if image is not None:
             revision.start(image, self._settings, Path(self._folder.name))
-            is_ready = await revision.probe()
+            is_ready = await revision.probe(self.patience_seconds)
         revision.state = "ready" if is_ready else "failed"
         if not is_ready:
             revision.kill()

@@ -76,8 +76,18 @@ class Revision:
         """Start its one process; what it says goes into files in `folder`."""
         with reserve_port() as reservation:
             self.port = reservation.getsockname()[1]
+        # an instance's disk is its own, and empty
+        disk = folder / f"{self.name}.disk"
+        disk.mkdir()
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = {**inherited, **image.environment, **settings, **self.environment(), "PORT": str(self.port)}
+        environment = {
+            **inherited,
+            **image.environment,
+            **settings,
+            **self.environment(),
+            "PORT": str(self.port),
+            "TMPDIR": str(disk),
+        }
         with (folder / f"{self.name}.out").open("wb") as out, (folder / f"{self.name}.err").open("wb") as err:
             self.process = subprocess.Popen(
                 image.command,
@@ -89,11 +99,11 @@ class Revision:
                 start_new_session=True,
             )
 
-    async def probe(self) -> bool:
+    async def probe(self, patience_seconds: float) -> bool:
         """Try the startup probe until it succeeds, its tries are used up, or the process ends."""
         given = self.container.get("startupProbe", {})
         path = given.get("httpGet", {}).get("path", "/health/ready")
-        seconds = min(60.0, given.get("failureThreshold", 3) * given.get("periodSeconds", 10))
+        seconds = min(patience_seconds, given.get("failureThreshold", 3) * given.get("periodSeconds", 10))
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process and self.process.poll() is None:
             asked = Request("GET", "probe", path, {}, path, {}, b"")

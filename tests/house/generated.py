@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from model import dataset, predictor, spec, train, verify
 from scripts.monitoring import files
-from service.config import settings_table
-from service.families import CODES, METRICS, PHASES, ROUTES, STAGES, outcomes
+from service.answer import Answerer
+from service.app import create_app
+from service.config import Settings, settings_table
+from service.families import CODES, METRICS, PHASES, STAGES, outcomes
+from service.loader import Ready
+from service.ways import PROTOCOLS, ROUTES
+from tests.conftest import NO_BAR, quick_spec
+from tests.unit.service.protocols import matrix
 
+MATRIX = Path(__file__).resolve().parents[2] / "docs/bad-input-matrix.md"
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "DEPLOYMENT.md"
 END = "<!-- end -->\n"
 
@@ -27,7 +37,7 @@ def metrics_table() -> str:
             f"- `reason`: {reasons}, or empty.",
             f"- `code`: {', '.join(f'`{code}`' for code in CODES)}.",
             f"- `route`: {', '.join(f'`{route}`' for route in sorted(ROUTES))}.",
-            f"- `protocol`: {', '.join(f'`{protocol}`' for protocol in sorted(set(ROUTES.values())))}.",
+            f"- `protocol`: {', '.join(f'`{protocol}`' for protocol in sorted(PROTOCOLS))}.",
             f"- `stage`: {', '.join(f'`{stage}`' for stage in STAGES)}.",
             f"- `phase`: {', '.join(f'`{phase}`' for phase in PHASES)}.",
             "",
@@ -48,6 +58,17 @@ def with_tables(text: str) -> str:
     return text
 
 
+def bad_input_matrix(folder: Path) -> str:
+    """Return docs/bad-input-matrix.md, measured with a small model that is trained in a folder."""
+    loaded = spec.load(quick_spec("penguins", folder))
+    bundle = verify.read(train.train(loaded, dataset.load(loaded), NO_BAR, folder, quiet=True).folder)
+    state = Ready(predictor.load(bundle))
+    settings = replace(Settings(), max_instances=matrix.MOST_ROWS, vertex_predict_route=matrix.VERTEX)
+    return matrix.document(matrix.measure(create_app(settings, Answerer(state, settings))))
+
+
 if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        MATRIX.write_text(bad_input_matrix(Path(folder)))
     DEPLOYMENT.write_text(with_tables(DEPLOYMENT.read_text()))
     files.write()

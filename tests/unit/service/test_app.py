@@ -188,7 +188,7 @@ def test_a_wrong_method_is_refused_with_the_methods_there_are(penguins_app, path
         "/predictx",
         "/predict/x",
         "/predict//",
-        "/health",
+        "/healthy",
         "/health/live/",
         "/health//live",
         "/docs//start.js",
@@ -197,7 +197,7 @@ def test_a_wrong_method_is_refused_with_the_methods_there_are(penguins_app, path
         "/%2e%2e/predict",
         "/" + "x" * 5000,
         "/predict\x00",
-        "/v1/models/penguins:predict",
+        "/v3/models/penguins:predict",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.errors import ImplausibleValue, Problem, RouteNotFound
-from service.form import Call, Form, spell
+from service.errors import ImplausibleValue, Problem, RouteNotFound, spell
+from service.form import Call, Form
 from service.instances import DEFAULTS
 
 

@@ -16,10 +16,11 @@ from service import metrics
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
-from service.families import CODES, ROUTES, all_families, outcomes
+from service.families import CODES, all_families, outcomes
 from service.loader import Attempt, NotReady, Ready, State
 from service.monitor import Monitor
 from service.tally import WARM_SECONDS, Tally
+from service.ways import NO_ROUTE, PROTOCOLS, way_of
 from tests.unit.service.calls import ADELIE, ask, request
 
 PHASES = {"imports": 0.5, "fetch": 0.25, "total": 1.5}
@@ -256,10 +257,28 @@ def test_every_name_and_label_is_in_the_list(service, penguins_predictor):
 
 
 def test_every_route_and_code_is_in_the_list(penguins_app):
-    assert {rule.rule for rule in penguins_app.url_map.iter_rules()} <= set(ROUTES)
+    rules = [rule.rule for rule in penguins_app.url_map.iter_rules()]
+    assert [rule for rule in rules if all(way_of(rule, protocol)[0] == NO_ROUTE for protocol in PROTOCOLS)] == []
     answers = request(penguins_app, "GET", "/openapi.json").json
     described = json.dumps(answers["paths"]["/predict"]["post"]["responses"])
     assert {code for code in CODES if code not in described} <= {"rate", "overloaded"}
+
+
+@pytest.mark.parametrize(
+    ("route", "protocol", "expected"),
+    [
+        ("/predict", "rookery", ("/predict", "rookery")),
+        ("/v2/models/<model>/versions/<version>/infer", "v2", ("/v2/models/{model}/infer", "v2")),
+        ("/v1/models/{model}:predict", "v1", ("/v1/models/{model}:predict", "v1")),
+        ("/invocations", "sagemaker", ("/invocations", "sagemaker")),
+        ("/my/own/path", "vertex", ("vertex/predict", "vertex")),
+        ("", "v2", ("none", "v2")),
+        ("/nowhere", "nothing", ("none", "rookery")),
+        ("/feedback", "v2", ("/feedback", "rookery")),
+    ],
+)
+def test_routes_and_protocols_are_called_from_a_closed_list(route, protocol, expected):
+    assert way_of(route, protocol) == expected
 
 
 def test_a_fallback_is_seen_in_every_place(penguins_predictor):

@@ -1,0 +1,109 @@
+"""Sets a project up: `python -m scripts.bootstrap --project P --region R [--github owner/name] [--dry-run]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from model.sign import make_keys
+from scripts.bootstrap import plan
+from scripts.bootstrap.plan import Step
+from scripts.deploy.gcloud import CommandError, run
+
+FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+    """Run the command; returns 0, or 1 if a step failed: run it again when its cause is mended."""
+    given = _parser().parse_args(arguments)
+    steps = plan.steps(given.project, given.region, given.github)
+    if given.dry_run:
+        for step in steps:
+            print(f"# {step.name}\n{shlex.join(step.do)}")
+        return 0
+    try:
+        made = [step.name for step in steps if _settle(step, env)]
+        _let_in(given.project, given.github, env)
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    print(f"{len(made)} of {len(steps)} things were made, the others were there")
+    _print_roles(steps)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bootstrap",
+        description="Set a Google Cloud project up; what is there already is left alone.",
+        epilog="example: python -m scripts.bootstrap --project my-project --region europe-west1 --dry-run",
+    )
+    parser.add_argument("--project", required=True, help="id of a project with billing")
+    parser.add_argument("--region", required=True, help="where everything lives, such as europe-west1")
+    parser.add_argument("--github", default="", help="owner/name of the repository whose main branch deploys")
+    parser.add_argument("--dry-run", action="store_true", help="print every command that would make something")
+    return parser
+
+
+def _settle(step: Step, env: Mapping[str, str]) -> bool:
+    """Make what a step is about, unless it is there; returns whether it was made."""
+    asked = subprocess.run(step.ask, env=dict(env), capture_output=True, text=True, check=False)
+    said = "\n".join(sorted(asked.stdout.split()))
+    if asked.returncode == 0 and (not step.expected or said == step.expected):
+        print(f"is there  {step.name}", flush=True)
+        return False
+    run(step.do, env, stdin=_key(step, env))
+    print(f"made      {step.name}", flush=True)
+    return True
+
+
+def _key(step: Step, env: Mapping[str, str]) -> str | None:
+    """Return what a secret is made of: a new private key, or the public half of the one that is stored."""
+    if not step.stdin:
+        return None
+    if step.stdin == "public":
+        project = next(word for word in step.do if word.startswith("--project="))
+        secret = "--secret=rookery-signing-key"  # noqa: S105 - a name
+        stored = run(["gcloud", "secrets", "versions", "access", "latest", secret, project], env)
+        key = serialization.load_pem_private_key(stored.encode(), None)
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+    # in memory, where there is such a folder
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:  # noqa: S108
+        return make_keys(Path(folder) / "keys")[0].read_text()
+
+
+def _let_in(project: str, github: str, env: Mapping[str, str]) -> None:
+    """Let the log sink write to its dataset and GitHub act as the build: both have names only once they are there."""
+    show = ["gcloud", "logging", "sinks", "describe", "rookery-predictions", f"--project={project}"]
+    writer = run([*show, "--format=value(writerIdentity)"], env)
+    _settle(plan.right(project, ("projects",), project, "roles/bigquery.dataEditor", writer), env)
+    if not github:
+        return
+    number = run(["gcloud", "projects", "describe", project, "--format=value(projectNumber)"], env)
+    pool = f"projects/{number}/locations/global/workloadIdentityPools/rookery"
+    member = f"principalSet://iam.googleapis.com/{pool}/attribute.repository/{github}"
+    build = plan.account("build", project)
+    _settle(plan.right(project, ("iam", "service-accounts"), build, "roles/iam.workloadIdentityUser", member), env)
+    print(f"set in GitHub: ROOKERY_IDENTITY_PROVIDER={pool}/providers/github ROOKERY_PROJECT={project}")
+
+
+def _print_roles(steps: Sequence[Step]) -> None:
+    """Print who may do what, and nothing more than that."""
+    print("roles:")
+    for step in steps:
+        if step.name.startswith("roles/"):
+            print(f"  {step.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The standard protocols, each a translation onto the one answer; a module each, imported at its first call."""

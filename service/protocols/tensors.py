@@ -1,0 +1,199 @@
+"""Tensors of the Open Inference Protocol: from JSON or raw bytes to arrays, and answers to tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidInstance, Problem, echo
+from service.protocols.intake import Column
+from service.schemas import json_type
+
+# by datatype, little-endian as the protocol has them
+NUMERIC = {
+    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+    "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
+    "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
+}  # fmt: skip
+TEXT = "BYTES"
+TAKEN = (*NUMERIC, TEXT)
+LENGTH_BYTES = 4
+MOST_DIMENSIONS = 2
+
+
+class Tensor(NamedTuple):
+    """One input tensor.
+
+    Attributes:
+        name: of a feature, or `instances`.
+        shape: one or two whole numbers.
+        column: its elements in row-major order.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    column: Column
+
+
+class Reader:
+    """Reads the tensors of one request, in order, and takes their raw bytes from what follows the JSON part."""
+
+    def __init__(self, raw: bytes) -> None:
+        """Begin.
+
+        Args:
+            raw: what follows the JSON part; may be empty.
+        """
+        self._raw, self._at = raw, 0
+
+    def read(self, value: object, place: str) -> Tensor:
+        """Read one member of `inputs`.
+
+        Raises:
+            InvalidInstance: its shape, datatype, size or an element is not as the protocol has it.
+        """
+        if not isinstance(value, dict):
+            _refuse(place, "type", f"must be an object, not {json_type(value)}")
+        name, datatype = value.get("name"), value.get("datatype")
+        if not isinstance(name, str):
+            _refuse(f"{place}/name", "missing" if name is None else "type", "must be the name of a tensor")
+        if not isinstance(datatype, str) or datatype not in TAKEN:
+            _refuse(f"{place}/datatype", "type", f"must be one of {', '.join(TAKEN)}")
+        shape = _shape(value.get("shape"), f"{place}/shape")
+        size_bytes = _binary_size(value.get("parameters"), f"{place}/parameters")
+        if size_bytes is None:
+            return Tensor(name, shape, _from_json(value.get("data"), shape, datatype, f"{place}/data"))
+        if "data" in value:
+            _refuse(f"{place}/data", "ambiguous", "the tensor has both data and binary_data_size")
+        return Tensor(name, shape, self._from_raw(size_bytes, shape, datatype, place))
+
+    def finish(self) -> None:
+        """Refuse raw bytes that no tensor names.
+
+        Raises:
+            InvalidInstance: there are some.
+        """
+        if self._at != len(self._raw):
+            rest = len(self._raw) - self._at
+            _refuse("/inputs", "unknown", f"{rest} raw bytes follow that no tensor's binary_data_size names")
+
+    def _from_raw(self, size_bytes: int, shape: tuple[int, ...], datatype: str, place: str) -> Column:
+        """Return the elements of a tensor from raw bytes."""
+        raw = self._raw[self._at : self._at + size_bytes]
+        if len(raw) != size_bytes:
+            _refuse(f"{place}/parameters", "missing", f"binary_data_size is {size_bytes}, {len(raw)} bytes are there")
+        self._at += size_bytes
+        count = math.prod(shape)
+        if datatype == TEXT:
+            return _texts(raw, count, place)
+        kind = np.dtype(NUMERIC[datatype])
+        if size_bytes != count * kind.itemsize:
+            message = f"{count} elements of {datatype} have {count * kind.itemsize} bytes, not {size_bytes}"
+            _refuse(f"{place}/shape", "type", message)
+        return np.frombuffer(raw, kind)
+
+
+def _shape(value: object, place: str) -> tuple[int, ...]:
+    """Return a shape of one or two dimensions."""
+    if value is None:
+        _refuse(place, "missing", "required: one or two whole numbers")
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_DIMENSIONS:
+        _refuse(place, "type", "must be one or two whole numbers")
+    for size in value:
+        if type(size) is not int or size < 0:
+            _refuse(place, "type", "must be whole numbers, 0 or more")
+    return tuple(value)
+
+
+def _binary_size(parameters: object, place: str) -> int | None:
+    """Return how many raw bytes a tensor has, None if it has its elements in JSON."""
+    if parameters is None:
+        return None
+    if not isinstance(parameters, dict):
+        _refuse(place, "type", f"must be an object, not {json_type(parameters)}")
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        _refuse(f"{place}/binary_data_size", "type", "must be a whole number, 0 or more")
+    return size
+
+
+def _from_json(data: object, shape: tuple[int, ...], datatype: str, place: str) -> Column:
+    """Return the elements of a tensor from a flat or nested array."""
+    if data is None:
+        _refuse(place, "missing", "required: the elements, in row-major order")
+    if not isinstance(data, list):
+        _refuse(place, "type", f"must be an array, not {json_type(data)}")
+    flat = _flat(data, shape, place)
+    if len(flat) != math.prod(shape):
+        _refuse(place, "type", f"has {len(flat)} elements, the shape {list(shape)} has {math.prod(shape)}")
+    kinds = set(map(type, flat))
+    if datatype == TEXT:
+        if not kinds <= {str, type(None)}:
+            _refuse_element(flat, (str, type(None)), "a string", place)
+        return flat
+    wanted = (float, int, type(None)) if datatype.startswith("FP") else (int, type(None))
+    if not kinds <= set(wanted):
+        _refuse_element(flat, wanted, "a number" if float in wanted else "a whole number", place)
+    if type(None) in kinds:
+        flat = [math.nan if value is None else value for value in flat]
+    column = np.array(flat, dtype=np.float64)
+    _refuse_overflow(column, datatype, place)
+    return column
+
+
+def _flat(data: list[Any], shape: tuple[int, ...], place: str) -> list[Any]:
+    """Return the elements of a flat array as they are, those of a nested one in order; it must have the shape."""
+    if list not in set(map(type, data)):
+        return data
+    inner = set(map(type, data)) == {list} and set(map(len, data))
+    if len(shape) != MOST_DIMENSIONS or len(data) != shape[0] or inner != {shape[1]}:
+        _refuse(place, "type", f"must be flat, or nested as the shape {list(shape)} says")
+    return list(chain.from_iterable(data))
+
+
+def _refuse_element(flat: Sequence[object], wanted: tuple[type, ...], words: str, place: str) -> NoReturn:
+    """Name the first element of a wrong type."""
+    index = next(index for index, value in enumerate(flat) if type(value) not in wanted)
+    value = flat[index]
+    found = "a fraction" if isinstance(value, float) and float not in wanted else json_type(value)
+    _refuse(f"{place}/{index}", "type", f"must be {words}, not {found}")
+
+
+def _refuse_overflow(column: NDArray[np.float64], datatype: str, place: str) -> None:
+    """Refuse numbers that the datatype they are said to have cannot hold."""
+    kind = np.dtype(NUMERIC[datatype])
+    limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    outside = (column < float(limits.min)) | (column > float(limits.max))
+    if outside.any():
+        _refuse(f"{place}/{int(outside.argmax())}", "type", f"is beyond what {datatype} can hold")
+
+
+def _texts(raw: bytes, count: int, place: str) -> list[str | None]:
+    """Return the elements of a raw BYTES tensor: each its length in 4 bytes and its bytes."""
+    found: list[str | None] = []
+    at = 0
+    while at < len(raw) and len(found) < count:
+        size = int.from_bytes(raw[at : at + LENGTH_BYTES], "little")
+        at += LENGTH_BYTES + size
+        try:
+            found.append(raw[at - size : at].decode())
+        except UnicodeDecodeError:
+            _refuse(place, "type", f"element {len(found)} is not UTF-8")
+    if len(found) != count or at != len(raw):
+        _refuse(f"{place}/shape", "type", f"the raw bytes are not {count} elements of BYTES")
+    return found
+
+
+def to_raw_texts(texts: Sequence[str]) -> list[bytes]:
+    """Return each text as an element of a raw BYTES tensor."""
+    return [len(raw := text.encode()).to_bytes(LENGTH_BYTES, "little") + raw for text in texts]
+
+
+def _refuse(place: str, code: str, message: str) -> NoReturn:
+    """Raise the refusal."""
+    raise InvalidInstance([Problem(echo(place), code, message)])

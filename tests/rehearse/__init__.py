@@ -1,0 +1,1 @@
+"""The whole rollout on one machine: `python -m tests.rehearse`."""

@@ -1,0 +1,77 @@
+"""Rehearses rollouts with real processes and real traffic: `python -m tests.rehearse [--only good,errors]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.rehearse.scenarios import SCENARIOS, Scenario
+from tests.rehearse.stage import SERVICE, Stage, bundle_in, check_bundle
+
+HEAD = f"{'scenario':<17}{'expected':<25}{'seen':<25}{'seconds':>8}{'requests':>10}"
+HEAD += f"{'lost':>6}{'by stable':>11}{'wrong':>7}{'left':>6}"
+
+
+def rehearse(scenario: Scenario, bundle: Path, *, is_verbose: bool = False) -> tuple[bool, str]:
+    """Play one scenario; returns whether all was as it must be, and its line of the table."""
+    began = time.monotonic()
+    with Stage(bundle, deadline_seconds=scenario.deadline_seconds) as stage:
+        try:
+            seen = scenario.play(stage)
+        except (AssertionError, TimeoutError, KeyError) as error:
+            seen = f"{type(error).__name__}: {error}"
+        stage.end_load()
+        log, counts = stage.cloud.log, stage.counts
+        candidate = stage.cloud.resources.find(SERVICE).latest_created
+        by_stable = sum(one.status != 200 and not one.tag and one.revision != candidate for one in log)
+        left = len(stage.cloud.refused)
+        if is_verbose or seen != scenario.expected:
+            print(getattr(stage, "said", ""), flush=True)
+            print(Counter((one.revision, one.path, one.status) for one in log if one.status != 200), flush=True)
+    lost = counts.get("failed", 0) + counts.get("broken", 0)
+    is_clean = lost == 0 or scenario.expected not in ("promoted", "serves", "stood down")
+    is_kept = seen == scenario.expected and is_clean and left == 0 and (not by_stable or scenario.stable_dies)
+    line = f"{scenario.name:<17}{scenario.expected:<25}{seen:<25}{time.monotonic() - began:>8.1f}"
+    line += f"{counts.get('sent', 0):>10}{lost:>6}{by_stable:>11}{counts.get('wrong', 0):>7}{left:>6}"
+    return is_kept, line + ("" if is_kept else "  NOT AS EXPECTED")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play scenarios and print the table; returns 1 if one did not come out as it must."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.rehearse",
+        description="Rehearse rollouts on this machine: a local Cloud Run, a fake bucket, real servers, real traffic.",
+        epilog="example: python -m tests.rehearse --only good,errors",
+    )
+    parser.add_argument("--only", default=",".join(one.name for one in SCENARIOS), help="names, separated by commas")
+    parser.add_argument("--bundles", type=Path, default=Path("bundles/penguins"), help="folder with a file `current`")
+    parser.add_argument("--verbose", action="store_true", help="print what each controller said")
+    given = parser.parse_args(arguments)
+    names = given.only.split(",")
+    if unknown := set(names) - {one.name for one in SCENARIOS}:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}")
+    bundle = bundle_in(given.bundles)
+    check_bundle(bundle)
+    print(HEAD, flush=True)
+    results = [_one(one, bundle, is_verbose=given.verbose) for one in SCENARIOS if one.name in names]
+    print(
+        "`lost`: requests that clients saw fail; `left`: requests for hosts that are not on this machine, all refused"
+    )
+    return 0 if all(results) else 1
+
+
+def _one(scenario: Scenario, bundle: Path, *, is_verbose: bool) -> bool:
+    if not scenario.can_be_played:
+        print(f"{scenario.name:<17}not played: gcloud is not installed", flush=True)
+        return True
+    is_kept, line = rehearse(scenario, bundle, is_verbose=is_verbose)
+    print(line, flush=True)
+    return is_kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""One rehearsal's stage: a local Cloud Run, a fake bucket with a bundle, traffic, and the real controller."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from model import publish, verify
+from model.store import parse
+from tests.fakes.cloudrun import CloudRun, Image
+from tests.fakes.cloudrun_revisions import GUNICORN
+from tests.fakes.gcs import FakeStorage
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "penguins"
+FAULTS = ("errors", "slow", "wrong", "shift")
+ENDED = {0: "promoted", 1: "failed", 3: "rolled back", 4: "stood down", 5: "held", 6: "unverified", 7: "unavailable"}
+END_SECONDS = 150
+# thresholds for minutes instead of hours: the rules are the same
+QUICK = """
+[rollout]
+steps_percent = [20, 50, 100]
+approve_percent = []
+window_seconds = 1
+look_seconds = 1
+metrics_delay_seconds = 1
+metrics_stale_seconds = 5
+step_min_seconds = 3
+step_deadline_seconds = {deadline}
+policy = "hold"
+warm_seconds = 2
+share_seen_min = 0.2
+false_rollback_max = 0.005
+false_promotion_max = 0.005
+slow_seconds = 0.04
+tail = 0.3
+plans = {{}}
+[rollout.probing]
+ready_seconds = 10
+golden_differences_max = 0
+probability_tolerance = 1e-5
+pairs_min = 100
+changed_max = 0.05
+shift_max = 0.05
+"""
+GATE = """
+[rollout.gates.{name}]
+ratio_tolerated = 1.25
+difference_tolerated = 0.05
+difference_harmful = 0.6
+requests_to_roll_back = 20
+requests_to_promote = 40
+"""
+GATES = ("errors", "latency", "refusals", "classes", "confidence", "novelty")
+
+
+class Stage:
+    """What a scenario plays on; use it in a `with`.
+
+    Attributes:
+        cloud: the local Cloud Run.
+        counts: what the traffic saw, once it was ended.
+    """
+
+    def __init__(self, bundle: Path, *, deadline_seconds: int = 60) -> None:
+        self._bundle, self._deadline = bundle, deadline_seconds
+        self._folder = tempfile.TemporaryDirectory(prefix="rehearse-")
+        self.folder = Path(self._folder.name)
+        self._bucket = FakeStorage()
+        self._load: subprocess.Popen[str] | None = None
+        self._controllers: list[subprocess.Popen[str]] = []
+        self.counts: dict[str, int] = {}
+
+    def __enter__(self) -> Stage:
+        self._bucket.__enter__()
+        self._bucket.create_bucket("models")
+        with self._bucket.client() as client:
+            address, self.digest = publish.upload(self._bundle, parse("gs://models/penguins"), True, client)
+        self.uri = str(address)
+        images = {"registry.test/good": Image()}
+        for fault in FAULTS:
+            command = (*GUNICORN, "tests.fakes.faulty_service:asgi()")
+            images[f"registry.test/{fault}"] = Image(command, environment={"FAULT": fault})
+        self.cloud = CloudRun(images, settings=self._bucket.environment())
+        self.cloud.patience_seconds = 15
+        self.cloud.__enter__()
+        self.environment = self.cloud.environment(self.folder) | self._bucket.environment()
+        (self.folder / "slo.toml").write_text(
+            QUICK.format(deadline=self._deadline) + "".join(GATE.format(name=name) for name in GATES)
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_load()
+        for controller in self._controllers:
+            if controller.poll() is None:
+                controller.kill()
+            controller.communicate()
+        self.cloud.__exit__(kind, error, trace)
+        self._bucket.stop()
+        self._folder.cleanup()
+
+    def deploy(self, image: str, *more: str, uri: str = "") -> int:
+        """Deploy as `make deploy` does; returns the command's exit status."""
+        command = [sys.executable, "-m", "scripts.deploy", "revision", f"--service={SERVICE}", "--project=demo"]
+        command += ["--region=us-central1", f"--image=registry.test/{image}:1", "--unsigned", "--no-sidecar"]
+        command += [f"--model-uri={uri or self.uri}", f"--model-digest={self.digest}", *more]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
+
+    def begin(self, candidate: str, *, rate: float = 120) -> str:
+        """Deploy a good stable revision, traffic on it, and a candidate; returns the stable revision's name."""
+        assert self.deploy("good") == 0, "the first deployment failed"
+        (stable,) = self.cloud.traffic(SERVICE)
+        if rate:
+            self.start_load(rate)
+        assert self.deploy(candidate, "--set=ROOKERY_COMMIT=candidate") == 0, "the candidate was not deployed"
+        return stable
+
+    def start_load(self, rate: float) -> None:
+        """Send requests in the background."""
+        host = self.cloud.url(SERVICE).removeprefix("http://")
+        command = [sys.executable, "-m", "tests.rehearse.load", self.cloud.proxy, host, str(self._bundle), str(rate)]
+        self._load = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
+        assert self._load.stdout
+        self._load.stdout.readline()
+
+    def end_load(self) -> None:
+        """End the traffic and count."""
+        load, self._load = self._load, None
+        if load:
+            load.send_signal(signal.SIGTERM)
+            said, _ = load.communicate(timeout=30)
+            self.counts = json.loads(said.splitlines()[-1])
+
+    def start_controller(self) -> subprocess.Popen[str]:
+        """Start the real controller."""
+        command = [sys.executable, "-m", "scripts.rollout", "run", f"--service={SERVICE}", "--project=demo", "--plain"]
+        command += ["--region=us-central1", f"--bundle={self.uri}", f"--digest={self.digest}"]
+        command += [f"--metrics={self.cloud.prometheus}", f"--slo={self.folder / 'slo.toml'}"]
+        command += [f"--record={self.folder / 'record.jsonl'}"]
+        started = subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._controllers.append(started)
+        return started
+
+    def finish(self, controller: subprocess.Popen[str]) -> str:
+        """Wait for a controller's end and return it in a word."""
+        self.said, _ = controller.communicate(timeout=END_SECONDS)
+        return ENDED.get(controller.returncode, f"status {controller.returncode}")
+
+    def rollout(self) -> str:
+        """Run a controller to its end."""
+        return self.finish(self.start_controller())
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something on the stage."""
+        self.cloud.wait_until(is_so, END_SECONDS)
+
+    def share(self) -> int:
+        """Return the candidate's percent of the traffic."""
+        service = self.cloud.resources.find(SERVICE)
+        shares = self.cloud.traffic(SERVICE)
+        return shares.get(service.latest_created, 0)
+
+    def gcloud(self, *arguments: str) -> int:
+        """Do what a person does."""
+        command: Sequence[str] = ["gcloud", "run", "services", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode
+
+    def failed_on(self, revision: str) -> int:
+        """Count requests of the traffic that a revision did not answer with 200."""
+        return sum(one.revision == revision and one.status != 200 and not one.tag for one in self.cloud.log)
+
+
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle that a folder's `current` names."""
+    return folder / (folder / "current").read_text().strip()
+
+
+def check_bundle(folder: Path) -> None:
+    """Fail at once if there is no good bundle to rehearse with."""
+    verify.read(folder)
