@@ -188,7 +188,7 @@ def _keys(project: str, region: str) -> list[Step]:
 
 def _events(project: str, region: str) -> list[Step]:
     table = f"bigquery.googleapis.com/projects/{project}/datasets/rookery_events"
-    wanted = 'resource.type="cloud_run_revision" AND jsonPayload.event="prediction"'
+    wanted = 'resource.type="cloud_run_revision" AND jsonPayload.message="prediction.made"'
     make = ("logging", "sinks", "create", "rookery-predictions", table, f"--log-filter={wanted}")
     return [
         Step(

@@ -17,11 +17,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from load import groups
 from model import bundle, verify
 from model import manifest as manifests
 from model.cache import Cache
 
-from . import faulty, groups, servers
+from . import faulty, servers
 from .conftest import Start, Tell
 from .faulty import ARGUMENTS
 from .mixed import ADELIE, Client, post
