@@ -84,6 +84,19 @@ def test_counts_of_parts_add_up_to_the_whole(penguins_predictor: Predictor, peng
         np.testing.assert_array_equal(whole, one + other)
 
 
+def test_many_rows_are_counted_as_each_variable_counts_its_own(penguins_predictor: Predictor, penguins_data: Dataset):
+    found, rows = baseline.build(penguins_predictor.manifest), penguins_data.matrix
+    answers = penguins_predictor.predict(rows)
+    classes, confidence = answers.classes.astype(np.float64), answers.probabilities.max(axis=1)
+    columns = (*rows.T.astype(np.float64), classes, confidence, answers.novelty)
+
+    together = found.count(rows, answers.probabilities, answers.novelty)
+
+    assert len(rows) >= baseline.MANY_ROWS
+    for variable, column, counts in zip(found.variables, columns, together, strict=True):
+        np.testing.assert_array_equal(counts, variable.count(column))
+
+
 def test_predictions_are_compared_with_predictions_out_of_fold(manifest: Manifest):
     confusion = ((80, 20), (0, 100))
     quality = structs.replace(manifest.quality, confusion=confusion, rows=100)
