@@ -45,7 +45,7 @@ def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls
     worker.place = ledger.share(_settings.workers)
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
+def post_fork(server: Any, worker: Any) -> None:
     """Begin to load the model, and let the C parser hold a whole body while its connection is still busy.
 
     The parser keeps 64 KiB and closes the connection on more: a large body after a small one was lost unanswered.
@@ -55,7 +55,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
     from service import logs, startup
 
     logs.set_up(_settings.log_level)
-    startup.begin(_settings)
+    startup.begin(_settings, is_replacement=worker.age > server.num_workers)
 
     if ASGIProtocol._check_h1c_protocol_available():
         limit_bytes = _settings.max_body_bytes + (128 << 10)

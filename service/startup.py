@@ -18,12 +18,20 @@ log = logging.getLogger(__name__)
 PHASES = ("imports", "fetch", "verify", "load", "golden", "listen", "total")
 
 _under_way: Future[State] | None = None
+# when this worker was forked, if that was not part of Gunicorn's own start
+_replaced_at: float | None = None
 
 
-def begin(settings: Settings) -> None:
-    """Load the model in a thread, while the rest of the program is still being imported; called after the fork."""
-    global _under_way
+def begin(settings: Settings, *, is_replacement: bool = False) -> None:
+    """Load the model in a thread, while the rest of the program is still being imported; called after the fork.
+
+    Args:
+        settings: where the model is.
+        is_replacement: whether Gunicorn has been running for a while: then the start begins now.
+    """
+    global _under_way, _replaced_at
     _under_way = Future()
+    _replaced_at = time.time() if is_replacement else None
     threading.Thread(target=_load, args=(settings, _under_way), name="load", daemon=True).start()
 
 
@@ -49,7 +57,7 @@ class Startup:
             state: with the seconds of its own phases.
             clock: seconds since the epoch, as process start times are told.
         """
-        self._clock, self._started = clock, process_start()
+        self._clock, self._started = clock, process_start() if _replaced_at is None else _replaced_at
         self._built = clock()
         loaded = state.phases if isinstance(state, Ready) else {}
         # loading runs beside the imports: what is left of the time is what the imports took alone

@@ -87,14 +87,14 @@ def protocol(monkeypatch: pytest.MonkeyPatch, private_environment: Settings, roo
 
 def test_the_parser_holds_a_whole_body_behind_a_request_in_progress(monkeypatch, private_environment, protocol):
     monkeypatch.setenv("MAX_BODY_BYTES", "100000")
-    _run(monkeypatch)["post_fork"](None, None)  # type: ignore[operator]
+    _run(monkeypatch)["post_fork"](SimpleNamespace(num_workers=1), SimpleNamespace(age=1))  # type: ignore[operator]
     startup.finish(private_environment)
     assert protocol._h1c_protocol_class.keywords == {"limit_remaining": 100_000 + (128 << 10)}
 
 
 def test_a_worker_begins_to_load_after_the_fork(monkeypatch, bundles, protocol):
     monkeypatch.setenv("MODEL_URI", str(bundles["penguins"]))
-    _run(monkeypatch)["post_fork"](None, None)  # type: ignore[operator]
+    _run(monkeypatch)["post_fork"](SimpleNamespace(num_workers=1), SimpleNamespace(age=1))  # type: ignore[operator]
     # other settings: what comes back was loaded by the hook
     state = startup.finish(Settings(model_uri="/nowhere"))
     assert isinstance(state, Ready)

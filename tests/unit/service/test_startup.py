@@ -60,6 +60,22 @@ def test_a_model_that_cannot_be_loaded_is_begun_and_finished_all_the_same(privat
     assert state.code == "bundle_missing"
 
 
+def test_the_start_of_a_replacement_begins_with_its_fork(private, bundles):
+    pinned = replace(private, model_uri=str(bundles["penguins"]))
+    startup.begin(pinned, is_replacement=True)
+    forked_at = time.time()
+    state = startup.finish(pinned)
+    later = Startup(state, Clock(forked_at + 100))
+    later.listening()
+    startup.begin(pinned)
+    first = Startup(startup.finish(pinned), Clock(time.time() + 100))
+    first.listening()
+
+    assert 99 < later.phases["total"] < 101
+    # this process is older than the fork that was never made
+    assert first.phases["total"] > 100
+
+
 def test_all_phases_stand_in_one_line(state, caplog):
     clock = Clock(time.time() + 1000)
     started = Startup(state, clock)
