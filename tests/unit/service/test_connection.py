@@ -925,7 +925,7 @@ def test_each_connection_keeps_its_own_body(bridges, loop, answerers):
 def test_a_failure_inside_is_a_500_and_the_connection_goes_on(talk, bridges, monkeypatch, caplog):
     answerer = bridges["penguins"][True].short_door
     assert answerer is not None
-    monkeypatch.setattr(answerer.native, "_renderer", None)
+    monkeypatch.setattr(answerer.native, "renderer", None)
     answers, paths, is_closed = talk(_exchange(PLAIN, PLAIN, count=2))
     assert (_codes(answers), paths, is_closed) == ([500, 500], [], False)
     assert json.loads(answers[0].body)["request_id"] == "test-1"
