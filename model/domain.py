@@ -155,20 +155,6 @@ def ordinary(features: Sequence[Feature], columns: NDArray[np.float64]) -> bool:
     return bool(((columns >= lows) & (columns <= highs)).all())
 
 
-def is_novel(features: Sequence[Feature], matrix: FloatMatrix) -> NDArray[np.bool_]:
-    """Tell which rows have a number outside its plausible range.
-
-    Args:
-        features: d features in manifest order.
-        matrix: shape (n, d); NaN (null) and categories are never outside.
-
-    Returns:
-        shape (n,).
-    """
-    lows, highs = plausible_bounds(features)
-    return np.asarray(((matrix < lows) | (matrix > highs)).any(axis=1))
-
-
 def plausible_bounds(features: Sequence[Feature]) -> tuple[FloatMatrix, FloatMatrix]:
     """Return the plausible range of each feature as two float32 arrays of shape (d,); infinite for categories."""
     lows = [-np.inf if f.is_category else f.plausible[0] for f in features]

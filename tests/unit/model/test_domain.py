@@ -10,7 +10,6 @@ from model.domain import (
     Reading,
     Violation,
     check,
-    is_novel,
     number_text,
     one_hot,
     ordinary,
@@ -175,12 +174,6 @@ def test_ordinary_rows_are_never_refused():
     for row in rows:
         if ordinary(features, row[None]):
             assert [check(f, float(v)) for f, v in zip(features, row, strict=True)] == [None, None]
-
-
-def test_row_is_novel_only_by_a_number_outside_its_plausible_range():
-    matrix = np.array([[10, 2], [9.99, 0], [90.1, 1], [np.nan, 2], [50, np.nan]], dtype=np.float32)
-
-    assert is_novel([number(), COLOUR], matrix).tolist() == [False, True, True, False, False]
 
 
 def test_categories_have_no_plausible_bounds():
