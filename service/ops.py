@@ -11,9 +11,8 @@ import msgspec
 import orjson
 from flask import Blueprint, Response, request
 
-from model.examples import examples
 from model.manifest import Manifest
-from service import drift_report, metrics, stopping
+from service import metrics, stopping
 from service.answer import Answerer
 from service.config import Settings
 from service.loader import Attempt
@@ -30,6 +29,9 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
     @routes.get("/model")
     def model() -> Response:
         """Show the model card."""
+        # nobody waits for it at the start
+        from model.examples import examples
+
         ready = answerer.require_model()
         predictor = ready.predictor
         return as_json(
@@ -70,6 +72,9 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
         """Show what this instance has seen, against the reference."""
         ready = answerer.require_model()
         answerer.monitor.flush()
+        # nobody waits for it at the start
+        from service import drift_report
+
         return as_json(drift_report.report(tally, ready.digest, ready.predictor.manifest))
 
     @routes.get("/version")
