@@ -119,11 +119,12 @@ class Baseline:
     """What the traffic of one bundle is compared with: its features in order, predicted label, confidence, novelty."""
 
     variables: tuple[Variable, ...]
-    _together: Together = field(init=False, repr=False, compare=False)
+    _together: Together | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Prepare to count numbers together."""
-        object.__setattr__(self, "_together", Together([one for one in self.variables if one.edges is not None]))
+        numbers = [one for one in self.variables if one.edges is not None]
+        object.__setattr__(self, "_together", Together(numbers) if numbers else None)
 
     def count(self, matrix: FloatMatrix, probabilities: FloatArray, novelty: FloatArray) -> list[Counts]:
         """Count what came and what was answered.
@@ -143,7 +144,7 @@ class Baseline:
     ) -> list[Counts]:
         """Count the same where the predicted classes and their probabilities, shape (n,), are known already."""
         columns = (*matrix.T.astype(np.float64), classes.astype(np.float64), confidence, novelty)
-        if len(matrix) < MANY_ROWS or np.isnan(matrix).any():
+        if self._together is None or len(matrix) < MANY_ROWS or np.isnan(matrix).any():
             return [variable.count(column) for variable, column in zip(self.variables, columns, strict=True)]
         numbers = [column for column, one in zip(columns, self.variables, strict=True) if one.edges is not None]
         found = iter(self._together.count(np.column_stack(numbers)))
