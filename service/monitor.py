@@ -18,7 +18,7 @@ from service.instances import Instances
 log = logging.getLogger(__name__)
 
 # so many calls are handed on together: their share of the work is small, and so is the pause
-MOST_CALLS = 512
+MOST_CALLS = 128
 # a batch is handed on at once: many of them would be many rows to keep
 BATCH_ROWS = 16
 
