@@ -37,13 +37,14 @@ def test_one_request_is_seen_as_a_trace_an_event_and_an_exemplar(
         headers = {"Content-Type": "application/json"}
         sampled = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "seen"}
         assert server.predict(row, headers={**headers, **sampled}).status == 200
+        # before another sampled call takes its place in the same bin
+        scraped = server.get("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"}).body.decode()
         google = {"x-cloud-trace-context": f"{OTHER}/255;o=1"}
         assert server.predict(b"{", headers={**headers, **google}).status == 400
         assert server.predict(row, headers={**headers, "traceparent": f"00-{OTHER}-{PARENT}-00"}).status == 200
         told = server.request(
             "POST", "/feedback", json.dumps({"request_id": "seen", "label": "Adelie"}).encode(), headers
         )
-        scraped = server.get("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"}).body.decode()
         server.stop()
         spans = {name: collector.of(name) for name in (TRACE, OTHER)}
 
