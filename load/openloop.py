@@ -37,7 +37,8 @@ class Outcome:
     """What became of all requests.
 
     Attributes:
-        seconds: from the first due time to the last answer.
+        began: when the first request was due, on `time.perf_counter`.
+        seconds: from then to the last answer.
         latencies: of each answer, in seconds, in order of the answers, whatever the status.
         codes: the status of each answer, in the order of `latencies`.
         ends: when each came, in seconds since the beginning, in the same order.
@@ -48,6 +49,7 @@ class Outcome:
         lateness: the longest that a request waited though a connection was free, in seconds: the client's own fault.
     """
 
+    began: float = 0.0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
@@ -146,7 +148,7 @@ class Generator:
         """Send what is due, take what arrives, until all is answered or it is too late."""
         clock, free, outcome = time.perf_counter, self._free, self._outcome
         interval = 1 / rate if rate else 0.0
-        begin = self._began = clock()
+        begin = self._began = outcome.began = clock()
         end = begin + requests * interval + drain_seconds if rate else math.inf
         sent = 0
         while True:
