@@ -122,11 +122,11 @@ bundles/%/current: | $(STAMP)
 
 .PHONY: load
 load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
-	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(WEB),--web $(WEB)) $(ARGS)
+	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: report
-report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (QUICK=1: in ten minutes; FROM=load/results: from recorded runs)
-	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(FROM),--from $(FROM)) $(ARGS)
+report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (half an hour; QUICK=1: ten minutes; SOAK=3600: an hour of soak; FROM=load/results: from recorded runs)
+	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
