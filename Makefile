@@ -195,7 +195,7 @@ $(GKE_STAMP): tests/gke/requirements.txt
 
 .PHONY: test-gke
 test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl)
-	@set -e; for folder in deploy/gke deploy/gke/iris; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
+	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
@@ -208,7 +208,7 @@ pin-base: ## Pin the base image in the Dockerfile to the digest its registry has
 
 .PHONY: test-container
 test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
-	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py -p no:randomly --durations=8; else test $$? -eq 75; fi
+	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py tests/e2e/test_pod.py -p no:randomly --durations=8; else test $$? -eq 75; fi
 
 .PHONY: test-browser
 test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)

@@ -96,8 +96,6 @@ def _scenario(name: str, bounds: Mapping[str, float], run: Summary) -> Iterator[
             yield _at_least(name, "users", bound, phase["users"], lambda n: f"{n:.0f}")
         elif key == "requests_per_second_min":
             yield _at_least(name, "requests/s", bound, phase["rate"], lambda n: f"{n:.1f}")
-        elif key == "answered_of_capacity_min":
-            yield _at_least(name, "answered, of capacity", bound, answered(run), lambda value: f"{value:.1%}")
         elif key == "answered_of_bound_min":
             share = answered(run) / run["refusal"]["bound"] if run["refusal"]["bound"] else 1.0
             yield _at_least(name, "answered, of what refusing leaves", bound, share, lambda value: f"{value:.1%}")

@@ -222,14 +222,22 @@ def _iris(run: Summary, gke: Mapping[str, float]) -> str:
 
 def _cloud(runs: Mapping[str, Summary]) -> str:
     """Show what Cloud Monitoring said of deployed hosts."""
-    rows = [
-        [name, metric, number(found["mean"], 3), number(found["most"], 3)]
-        for name, run in runs.items()
-        for metric, found in (run.get("cloud") or {}).items()
-    ]
-    if not rows:
+    told = {name: run["cloud"] for name, run in runs.items() if run.get("cloud")}
+    if not told:
         return ""
-    return "## From Cloud Monitoring\n\n" + table(["scenario", "metric", "mean", "most"], rows)
+    rows = [
+        [name, metric, found["unit"] or "–", *(number(found[mark], 3) for mark in ("mean", "p50", "p95", "most"))]
+        for name, cloud in told.items()
+        for metric, found in cloud.items()
+        if metric != "missing"
+    ]
+    missing = [f"- {name}: {cloud['missing']}\n" for name, cloud in told.items() if "missing" in cloud]
+    return (
+        "## From Cloud Monitoring\n\nOf a deployed service, minute by minute over all its instances; shares are of a "
+        "container's limit, percentiles of distributions the upper edges of their buckets.\n\n"
+        + table(["scenario", "metric", "unit", "mean", "p50", "p95", "most"], rows)
+        + "".join(["\nNothing is known of\n\n", *missing] if missing else [])
+    )
 
 
 def _advice(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from load import bundles, confined, overload, preflight, printing, processes, scenarios
+from load import bundles, cloud, confined, monitoring, overload, preflight, printing, processes, scenarios
 from load.bundles import Bundle
 from load.collector import Collector, by_trace, collecting
 from load.confined import Confined, Watch
@@ -125,6 +125,9 @@ def remote(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
         command = GCLOUD
         target = preflight.inspect(host, Identity(command=command).headers(), given.bundle)
     found = _locust(scenario, given, host, given.bundle, None, command)
+    if place := monitoring.place_of(host):
+        print("waiting for Cloud Monitoring, up to five minutes", file=sys.stderr, flush=True)
+        found["cloud"] = cloud.ask(place, found["began"], scenario.seconds)
     return {**described(scenario, given, target.bundle.digest), "limits": None, "instance": None, **found}
 
 
