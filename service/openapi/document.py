@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model.manifest import Manifest
+from service import ports
 from service.config import Settings
 from service.openapi import answers, features, invocations, ops, predict, v1, v2
 from service.openapi.parts import TEXT, Paths, Schema, closed
@@ -25,7 +26,8 @@ def document(manifest: Manifest, settings: Settings) -> dict[str, Any]:
         _add_feedback(spec.components, manifest, settings)
         paths |= ops.feedback(manifest.classes[0])
     for path, operations in paths.items():
-        spec.path(path, operations=operations)
+        if settings.ops_port is None or path not in ports.MOVED:
+            spec.path(path, operations=operations)
     return spec.to_dict()
 
 
