@@ -49,10 +49,10 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
         """Generate the document at the first call: apispec is not imported before somebody asks."""
         import orjson
 
-        from service.openapi import document
+        from service.openapi.document import document
 
         manifest = answerer.require_model().predictor.manifest
-        return orjson.dumps(document(manifest, settings.max_instances, settings.commit))
+        return orjson.dumps(document(manifest, settings))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:
