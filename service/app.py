@@ -65,6 +65,10 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
     _handle_errors(app, answerer)
     # what is registered last runs first
     _note(app, answerer)
+    if settings.ops_port is not None:
+        from service import ports
+
+        ports.part(app, settings.ops_port)
     _add_headers(app, answerer, settings)
     return app
 

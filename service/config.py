@@ -137,6 +137,12 @@ class Settings:
     bind_host: str = _setting(
         "ROOKERY_BIND_HOST", "127.0.0.1", values.host, "address to listen on; the image sets 0.0.0.0"
     )
+    ops_port: int | None = _setting(
+        "ROOKERY_OPS_PORT",
+        None,
+        _integer(1, 65535),
+        "TCP port of its own for `/metrics`, `/model/drift` and `/feedback`, which are nowhere else then",
+    )
     workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
     header_seconds: int = _setting(
         "ROOKERY_HEADER_SECONDS", 5, _integer(1, 300), "seconds in which the headers of a request must arrive"
@@ -283,6 +289,8 @@ class Settings:
             "MODEL_FALLBACK_URI", settings.fallback_uri, "MODEL_FALLBACK_DIGEST", settings.fallback_digest
         )
         settings._refuse_open_token()
+        if settings.ops_port == settings.port:
+            raise SettingError(f"ROOKERY_OPS_PORT={settings.port} is the port of the service; name another one")
         return settings
 
     def _refuse_open_token(self) -> None:

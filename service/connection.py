@@ -56,6 +56,9 @@ class Connection(TimedProtocol):
             self.worker.connections.add(self)
             peername = transport.get_extra_info("peername")
             self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
+            if self.worker.ops_port is not None and transport.get_extra_info("sockname")[1] == self.worker.ops_port:
+                # nothing is predicted there
+                self._answerer = None
             super().connection_made(transport)
         else:
             self._closed = self._conn_lost_handled = True

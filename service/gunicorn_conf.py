@@ -16,7 +16,7 @@ except SettingError as error:
     sys.exit(2)
 
 wsgi_app = "service.app:asgi()"
-bind = [f"{_settings.bind_host}:{_settings.port}"]
+bind = [f"{_settings.bind_host}:{port}" for port in (_settings.port, _settings.ops_port) if port]
 workers = _settings.workers
 
 # Gunicorn's own event loop: slow clients cannot hold it up (decision 0006)

@@ -45,13 +45,16 @@ ACCEPT_ENCODING = {
 }
 
 
-def document(manifest: Manifest, max_instances: int, service_version: str) -> dict[str, Any]:
+def document(
+    manifest: Manifest, max_instances: int, service_version: str, *, has_operations: bool = True
+) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a service with this model.
 
     Args:
         manifest: where features, units, ranges and classes come from.
         max_instances: the limit of one batch.
         service_version: version of the service itself.
+        has_operations: whether drift and metrics are at the same port.
     """
     plugin = MarshmallowPlugin()
     spec = APISpec(
@@ -76,8 +79,10 @@ def document(manifest: Manifest, max_instances: int, service_version: str) -> di
         ("/version", "Commit, build time, bundle digest, library versions", "Version", False),
         ("/openapi.json", "This document", "Document", True),
     ):
-        spec.path(path, operations={"get": _get(summary, schema, has_503=not_ready)})
-    spec.path("/metrics", operations={"get": _metrics()})
+        if has_operations or path != "/model/drift":
+            spec.path(path, operations={"get": _get(summary, schema, has_503=not_ready)})
+    if has_operations:
+        spec.path("/metrics", operations={"get": _metrics()})
     return spec.to_dict()
 
 

@@ -52,7 +52,8 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
         from service.openapi import document
 
         manifest = answerer.require_model().predictor.manifest
-        return orjson.dumps(document(manifest, settings.max_instances, settings.commit))
+        has_operations = settings.ops_port is None
+        return orjson.dumps(document(manifest, settings.max_instances, settings.commit, has_operations=has_operations))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:

@@ -48,6 +48,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self.deadlines = Deadlines()
         self.max_connections = connection_limit(None)
+        self.ops_port: int | None = None
         self._lame_duck_seconds = 1.0
         self._told_at: float | None = None
         self._ended: Counter[str] = Counter()
@@ -62,7 +63,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         settings = Settings.from_env()
         self.deadlines = Deadlines.of(settings)
         self.max_connections = connection_limit(settings.max_connections)
-        self._lame_duck_seconds = settings.lame_duck_seconds
+        self._lame_duck_seconds, self.ops_port = settings.lame_duck_seconds, settings.ops_port
         for listener in self.sockets:
             if listener.sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 # inherited by every connection

@@ -64,6 +64,7 @@ GOOD = {
     ("ROOKERY_WRITE_SECONDS", "60"): ("write_seconds", 60),
     ("ROOKERY_MIN_BYTES_PER_SECOND", "1"): ("min_bytes_per_second", 1),
     ("ROOKERY_MAX_CONNECTIONS", "100"): ("max_connections", 100),
+    ("ROOKERY_OPS_PORT", "9090"): ("ops_port", 9090),
     ("ROOKERY_LAME_DUCK_SECONDS", "0"): ("lame_duck_seconds", 0),
     ("ROOKERY_SLOW_SECONDS", "0.1"): ("slow_seconds", 0.1),
     ("ROOKERY_EVENT_RATE", "1"): ("event_rate", 1.0),
@@ -117,6 +118,7 @@ WRONG = {
     "ROOKERY_LAME_DUCK_SECONDS": ["6", "0.5"],
     "ROOKERY_LOG_LEVEL": ["INFO", "trace"],
     "ROOKERY_SLOW_SECONDS": ["-1", "3601", "fast"],
+    "ROOKERY_OPS_PORT": ["0", "65536", "tcp://10.0.0.1:9090"],
     "ROOKERY_EVENT_RATE": ["1.1", "-0.1", "1%", "nan", "2", "1e-3", "٠"],
     "ROOKERY_FEEDBACK": ["1", "on"],
     "ROOKERY_TRACE_ENDPOINT": [
@@ -167,6 +169,14 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_setting(name, text)
     line = str(refused.value)
     assert line.startswith(f"{name}={text[:40]!r} must be ")
     assert (len(line.splitlines()), len(line) < 200) == (1, True)
+
+
+@pytest.mark.parametrize("env", [{}, {"PORT": "80"}, {"PORT": "80", "AIP_HTTP_PORT": "81"}])
+def test_operations_do_not_share_their_port(env):
+    taken = env.get("AIP_HTTP_PORT") or env.get("PORT", "8080")
+    with pytest.raises(SettingError, match=f"^ROOKERY_OPS_PORT={taken} is the port of the service; name another one$"):
+        Settings.from_env({**env, "ROOKERY_OPS_PORT": taken})
+    assert Settings.from_env({**env, "ROOKERY_OPS_PORT": "9090"}).ops_port == 9090
 
 
 @pytest.mark.parametrize("address", ["http://collector:4318/v1/traces", "http://127.0.0.1.example", "http://10.0.0.1"])

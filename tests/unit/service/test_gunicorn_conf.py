@@ -14,7 +14,7 @@ from service.config import Settings
 from service.loader import Ready
 
 FILE = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
-SET = ("PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL", "ROOKERY_IDLE_SECONDS")
+SET = ("PORT", "ROOKERY_OPS_PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL", "ROOKERY_IDLE_SECONDS")
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, **env: str) -> dict[str, object]:
@@ -33,6 +33,11 @@ def test_the_defaults_listen_on_this_machine_only(monkeypatch):
 def test_address_port_workers_and_level_come_from_the_settings(monkeypatch):
     found = _run(monkeypatch, PORT="9", ROOKERY_BIND_HOST="0.0.0.0", ROOKERY_WORKERS="3", ROOKERY_LOG_LEVEL="error")
     assert (found["bind"], found["workers"], found["loglevel"]) == (["0.0.0.0:9"], 3, "error")
+
+
+def test_operations_may_have_a_port_of_their_own(monkeypatch):
+    found = _run(monkeypatch, PORT="9", ROOKERY_OPS_PORT="10", ROOKERY_BIND_HOST="0.0.0.0")
+    assert found["bind"] == ["0.0.0.0:9", "0.0.0.0:10"]
 
 
 def test_the_event_loop_worker_calls_our_bridge_after_the_fork(monkeypatch):

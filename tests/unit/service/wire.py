@@ -87,6 +87,7 @@ class Worker:
         self.connections: set[Connection] = set()
         self.deadlines = Deadlines()
         self.max_connections = 10
+        self.ops_port: int | None = None
 
     def has_room(self) -> bool:
         """Take a few."""
