@@ -37,8 +37,7 @@ class Outcome:
     """What became of all requests.
 
     Attributes:
-        began: when the first request was due, on `time.perf_counter`.
-        seconds: from then to the last answer.
+        seconds: from the first due time to the last answer.
         latencies: of each answer, in seconds, in order of the answers, whatever the status.
         codes: the status of each answer, in the order of `latencies`.
         ends: when each came, in seconds since the beginning, in the same order.
@@ -47,9 +46,9 @@ class Outcome:
         connection_errors: requests lost with their connection, and failed attempts to connect.
         unanswered: requests that were due and had no answer when the time to drain was over.
         lateness: the longest that a request waited though a connection was free, in seconds: the client's own fault.
+        began: when the first request was due, on `time.perf_counter`.
     """
 
-    began: float = 0.0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
@@ -59,6 +58,7 @@ class Outcome:
     connection_errors: int = 0
     unanswered: int = 0
     lateness: float = 0.0
+    began: float = 0.0
 
     @property
     def rate(self) -> float:
