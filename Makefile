@@ -194,8 +194,8 @@ $(GKE_STAMP): tests/gke/requirements.txt
 	@touch $@
 
 .PHONY: test-gke
-test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl)
-	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
+test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl; CRDS="files of definitions")
+	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) $(CRDS) < $(GKE)/rendered.yaml; done
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
