@@ -14,6 +14,9 @@ from scripts.monitoring.files import CHANNEL
 # what a command that changes something would have answered
 UNKNOWN = "NAME"
 
+# what gcloud has not declared stable yet
+TRACKS = {"channels": ("beta",), "policies": ("alpha",)}
+
 Run = Callable[[Sequence[str]], str]
 
 
@@ -72,11 +75,11 @@ class Applying:
         if channel.startswith("projects/"):
             return channel
         filter_ = f'--filter=type="email" AND labels.email_address="{channel}"'
-        found = self._gcloud("channels", "list", filter_, "--format=value(name)", is_beta=True)
+        found = self._gcloud("channels", "list", filter_, "--format=value(name)")
         if found:
             return found.splitlines()[0]
         labels = ("--display-name=Rookery", "--type=email", f"--channel-labels=email_address={channel}")
-        return self._gcloud("channels", "create", *labels, "--format=value(name)", is_beta=True) or UNKNOWN
+        return self._gcloud("channels", "create", *labels, "--format=value(name)") or UNKNOWN
 
     def _put(self, kind: str, option: str, path: Path, found: str, channel: str) -> None:
         """Make or renew one thing from its file, with the channel filled in."""
@@ -89,7 +92,7 @@ class Applying:
             filled.write_text(path.read_text().replace(CHANNEL, channel))
             self._gcloud(kind, *verb, f"--{option}={filled}")
 
-    def _gcloud(self, kind: str, verb: str, *arguments: str, is_beta: bool = False) -> str:
+    def _gcloud(self, kind: str, verb: str, *arguments: str) -> str:
         """Run one command of gcloud."""
-        start = ("gcloud", "beta") if is_beta else ("gcloud",)
+        start = ("gcloud", *TRACKS.get(kind, ()))
         return self._act((*start, "monitoring", kind, verb, *arguments, f"--project={self._project}", "--quiet"))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from service.decode import json_type
 from service.errors import InvalidInstance, Problem, echo
 from service.protocols.intake import Column
-from service.schemas import json_type
 
 # by datatype, little-endian as the protocol has them
 NUMERIC = {
