@@ -121,7 +121,7 @@ bundles/%/current: | $(STAMP)
 	$(BIN)/python -m model.train model/specs/$*.toml
 
 .PHONY: load
-load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
+load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, SOAK=600, WEB=8089)
 	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: report
