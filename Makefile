@@ -122,11 +122,11 @@ bundles/%/current: | $(STAMP)
 
 .PHONY: load
 load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
-	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(WEB),--web $(WEB)) $(ARGS)
+	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: report
-report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (QUICK=1: in ten minutes; FROM=load/results: from recorded runs)
-	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(FROM),--from $(FROM)) $(ARGS)
+report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (half an hour; QUICK=1: ten minutes; SOAK=3600: an hour of soak; FROM=load/results: from recorded runs)
+	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
@@ -195,7 +195,7 @@ $(GKE_STAMP): tests/gke/requirements.txt
 
 .PHONY: test-gke
 test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl)
-	@set -e; for folder in deploy/gke deploy/gke/iris; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
+	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
@@ -208,7 +208,7 @@ pin-base: ## Pin the base image in the Dockerfile to the digest its registry has
 
 .PHONY: test-container
 test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
-	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py -p no:randomly --durations=8; else test $$? -eq 75; fi
+	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py tests/e2e/test_pod.py -p no:randomly --durations=8; else test $$? -eq 75; fi
 
 .PHONY: test-browser
 test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)

@@ -70,6 +70,21 @@ def recommendations(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping
         f"{gke['cpu_target']:.0%} of the request is met at {at_target:,.0f} answers/s a pod, its limit allows {usable:,.0f} at "
         f"{TARGET:.0%}: {gke['replicas_max']:.0f} pods answer {at_target * gke['replicas_max']:,.0f}/s before the HPA can add no more."
     )
+    yield from _pods(gke["measured"], gke, sizes)
+
+
+def _pods(
+    recommended: Mapping[str, float], given: Mapping[str, float], sizes: Mapping[float, Summary]
+) -> Iterator[str]:
+    """Compare the limits that the iris system had with those that were found to be better."""
+    less, more = sizes[given["limit_cpu"]], sizes[recommended["limit_cpu"]]
+    at_target = more["rate"] * recommended["request_cpu"] * recommended["cpu_target"] / recommended["limit_cpu"]
+    yield (
+        f"**Pods, as measured: requests of {recommended['request_cpu']:g}, limits of {recommended['limit_cpu']:g} CPU** "
+        f"(`deploy/gke/measured`). At {more['used']:.0%} of their capacity p99 is {more['p99_ms']:.1f} ms instead of "
+        f"{less['p99_ms']:.1f} ms, as no share is used up before the work is done; a start takes {median(more['starts']):.2f} s "
+        f"instead of {median(less['starts']):.2f} s; the HPA adds a pod at {at_target:,.0f} answers/s a pod, half of what it can."
+    )
 
 
 def _concurrency(concurrency: int, size: Summary) -> Iterator[str]:

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import count
 
 from load.servers import HOST, free_port
 
@@ -16,7 +16,11 @@ CHUNK_BYTES = 1 << 18
 
 @contextmanager
 def balancing(ports: Sequence[int]) -> Iterator[int]:
-    """Spread connections over ports on loopback until the block ends; yields the port to connect to."""
+    """Spread connections over ports on loopback until the block ends; yields the port to connect to.
+
+    Args:
+        ports: in turn; who holds the list may add to it meanwhile.
+    """
     port = free_port()
     stop = threading.Event()
     with socket.create_server((HOST, port), backlog=256) as listener:
@@ -32,13 +36,13 @@ def balancing(ports: Sequence[int]) -> Iterator[int]:
 def _relay(listener: socket.socket, ports: Sequence[int], stop: threading.Event) -> None:
     """Carry bytes both ways until told to stop; a side that ends ends the other."""
     other: dict[socket.socket, socket.socket] = {}
-    behind = cycle(ports)
+    number = count()
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         while not stop.is_set():
             for key, _ in selector.select(0.1):
                 if key.fileobj is listener:
-                    pair = (listener.accept()[0], socket.create_connection((HOST, next(behind))))
+                    pair = (listener.accept()[0], socket.create_connection((HOST, ports[next(number) % len(ports)])))
                     for side, far in (pair, pair[::-1]):
                         side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                         other[side] = far

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from load import balancer, bundles, closedloop, confined, printing, processes
+from load import balancer, bundles, closedloop, confined, printing, processes, scale_up
 from load.bundles import Bundle
 from load.connections import request_bytes
 from load.openloop import Generator
@@ -23,6 +23,8 @@ from load.servers import HOST, ROOKERY, LoadError, Running
 
 SIZES = (0.25, 0.5, 1.0)
 PAIR = 0.25
+# after the decision to add an instance: it starts, joins, and is steady for a while
+JOINING_SECONDS = 12.0
 MEMORY_MB = 512
 CONNECTIONS = 16
 # a throttled instance stands still for up to 75 ms at a time: what it can do is asked here, not when it refuses
@@ -125,11 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.become_load()
     try:
         found = measure(bundle, given.seconds, given.rounds)
+        joined = scale_up.measure(bundle, JOINING_SECONDS)
     except LoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     document = {
-        "format": 1,
+        "format": 2,
         "scenario": "capacity",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", "-m", "load.capacity", *words],
@@ -139,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bundle": bundle.digest,
         "client": "wrk" if closedloop.has_wrk() else "python",
         **found,
+        "joined": joined,
     }
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "capacity.json").write_text(json.dumps(document, indent=1) + "\n")

@@ -1,7 +1,8 @@
 """The users, for Locust: `locust -f load/locustfile.py --host=http://127.0.0.1:8080` sends random valid rows.
 
 With a bundle in `LOAD_BUNDLE` its golden rows are sent instead and every answer is compared with the known one.
-`python -m load.run`, which `make load` calls, sets `LOAD_SCENARIO`, `LOAD_QUICK` and `LOAD_SAMPLES` besides.
+`python -m load.run`, which `make load` calls, sets `LOAD_SCENARIO`, `LOAD_QUICK`, `LOAD_SOAK_SECONDS`,
+`LOAD_TRACED_EVERY` and `LOAD_SAMPLES` besides.
 The identity token is `LOAD_TOKEN`, or what the command in `LOAD_TOKEN_COMMAND` prints.
 """
 
@@ -11,11 +12,13 @@ import gzip
 import json
 import os
 import re
+import secrets
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from locust import FastHttpUser, LoadTestShape, between, events, task
 from locust.env import Environment
@@ -30,9 +33,13 @@ SCENARIO = os.environ.get("LOAD_SCENARIO", "")
 SAMPLES = os.environ.get("LOAD_SAMPLES", "")
 BUNDLE = os.environ.get("LOAD_BUNDLE", "")
 IDENTITY = Identity(os.environ.get("LOAD_TOKEN", ""), shlex.split(os.environ.get("LOAD_TOKEN_COMMAND", "")))
-PLAN = scenarios.named(SCENARIO, quick=os.environ.get("LOAD_QUICK") == "1") if SCENARIO else None
+SOAK_SECONDS = float(os.environ.get("LOAD_SOAK_SECONDS", scenarios.SOAK_SECONDS))
+IS_QUICK = os.environ.get("LOAD_QUICK") == "1"
+PLAN = scenarios.named(SCENARIO, quick=IS_QUICK, soak_seconds=SOAK_SECONDS) if SCENARIO else None
 TIMING = re.compile(r"(predict|total);dur=([\d.]+)")
 STOPPED_STATUS = 3
+# every so many single rows ask for a trace; 0 for none
+TRACED_EVERY = int(os.environ.get("LOAD_TRACED_EVERY", "0"))
 
 
 class Recorder:
@@ -46,12 +53,19 @@ class Recorder:
             "seconds": [],
             "kind": [],
             "failure": [],
+            "trace_id": [],
             "predict_ms": [],
             "total_ms": [],
         }
 
     def take(
-        self, name: str, response_time: float, response: Any, exception: BaseException | None, start_time: float
+        self,
+        name: str,
+        response_time: float,
+        response: Any,
+        exception: BaseException | None,
+        start_time: float,
+        trace_id: str,
     ) -> None:
         """Keep one request."""
         head = getattr(response, "headers", None) or {}
@@ -61,6 +75,7 @@ class Recorder:
             "seconds": round(response_time / 1000, 6),
             "kind": name,
             "failure": str(exception)[:120] if exception else "",
+            "trace_id": trace_id,
             "predict_ms": float(timing["predict"]) if "predict" in timing else None,
             "total_ms": float(timing["total"]) if "total" in timing else None,
         }
@@ -80,6 +95,14 @@ class Session:
 
     traffic: Traffic | None = None
     recorder = Recorder()
+    singles = 0
+
+    @classmethod
+    def trace_id(cls, kind: str) -> str:
+        """Return the id with which the next call is traced, empty if it is not."""
+        cls.singles += kind == "single"
+        is_due = TRACED_EVERY and kind == "single" and cls.singles % TRACED_EVERY == 0
+        return secrets.token_hex(16) if is_due else ""
 
 
 class Caller(FastHttpUser):
@@ -94,9 +117,16 @@ class Caller(FastHttpUser):
         if Session.traffic is None:
             raise StopUser
         wanted = Session.traffic.next()
-        headers = {"Content-Type": "application/json", **IDENTITY.headers()}
+        trace_id = Session.trace_id(wanted.kind)
+        traced = {"traceparent": f"00-{trace_id}-{trace_id[:16]}-01"} if trace_id else {}
         with self.client.post(
-            wanted.path, data=wanted.body.decode(), headers=headers, name=wanted.kind, catch_response=True
+            wanted.path,
+            # declared as text, but what is below takes bytes as they are
+            data=cast("Any", wanted.body),
+            headers={**wanted.headers, **IDENTITY.headers(), **traced},
+            name=wanted.kind,
+            context={"trace_id": trace_id},
+            catch_response=True,
         ) as reply:
             if not reply.status_code:
                 reply.failure(f"lost: {type(reply.error).__name__}")
@@ -142,10 +172,12 @@ def take(
     response: Any = None,
     exception: BaseException | None = None,
     start_time: float = 0,
+    context: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> None:
     """Keep a request."""
-    Session.recorder.take(name, response_time, response, exception, start_time)
+    trace_id = str((context or {}).get("trace_id", ""))
+    Session.recorder.take(name, response_time, response, exception, start_time, trace_id)
 
 
 @events.test_stop.add_listener

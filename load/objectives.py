@@ -72,6 +72,12 @@ def lost(run: Summary) -> int:
     return sum(count for failure, count in run["failures"].items() if failure not in refused)
 
 
+def answered(run: Summary) -> float:
+    """Return the share of the capacity that was answered under overload."""
+    phase = steady(run)
+    return float((phase["requests"] - phase["failures"]) / phase["seconds"] / run["capacity"])
+
+
 def _scenario(name: str, bounds: Mapping[str, float], run: Summary) -> Iterator[Judged]:
     """Judge one scenario by its heaviest held stage; failures count over the whole run."""
     phase = steady(run)
@@ -79,6 +85,9 @@ def _scenario(name: str, bounds: Mapping[str, float], run: Summary) -> Iterator[
         if key in PERCENTILES:
             value = phase["ms"][PERCENTILES[key]]
             yield _at_most(name, f"{PERCENTILES[key]}, {phase['name']}", bound * 1000, value, lambda ms: f"{ms:.1f} ms")
+        elif key == "p99_whole_seconds":
+            value = run["whole"]["ms"]["p99"]
+            yield _at_most(name, "p99, whole run", bound * 1000, value, lambda ms: f"{ms:.1f} ms")
         elif key == "failures_max":
             yield _at_most(name, "failures, whole run", bound, sum(run["failures"].values()), lambda n: f"{n:.0f}")
         elif key == "lost_max":
@@ -87,9 +96,9 @@ def _scenario(name: str, bounds: Mapping[str, float], run: Summary) -> Iterator[
             yield _at_least(name, "users", bound, phase["users"], lambda n: f"{n:.0f}")
         elif key == "requests_per_second_min":
             yield _at_least(name, "requests/s", bound, phase["rate"], lambda n: f"{n:.1f}")
-        elif key == "answered_of_capacity_min":
-            share = (phase["requests"] - phase["failures"]) / phase["seconds"] / run["capacity"]
-            yield _at_least(name, "answered, of capacity", bound, share, lambda value: f"{value:.0%}")
+        elif key == "answered_of_bound_min":
+            share = answered(run) / run["refusal"]["bound"] if run["refusal"]["bound"] else 1.0
+            yield _at_least(name, "answered, of what refusing leaves", bound, share, lambda value: f"{value:.1%}")
         else:
             raise KeyError(f"slo.toml: [load.{name}] {key} is not known")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from load import bundles
 from load.bundles import Bundle
-from load.traffic import MIX, OPTIONAL, Traffic
+from load.traffic import MIX, PROTOCOLS, Traffic
 
 Finding = Literal["ready", "unreachable", "blocked", "unauthorised", "not ready", "not rookery", "wrong answers"]
 TIMEOUT_SECONDS = 15
@@ -109,8 +109,8 @@ def _judge(host: str, status: int, told: Mapping[str, str], body: bytes) -> None
 def _has(host: str, headers: Mapping[str, str], traffic: Traffic, kind: str) -> bool:
     """Whether a kind of request is answered, and rightly; a protocol may be missing."""
     call = traffic.word(kind)
-    status, _, body = _ask(host + call.path, {**headers, "Content-Type": "application/json"}, call.body)
-    if status in (404, 405) and kind in OPTIONAL:
+    status, _, body = _ask(host + call.path, {**headers, **call.headers}, call.body)
+    if status in (404, 405) and kind in PROTOCOLS:
         return False
     wrong = call.check(status, body)
     if wrong:

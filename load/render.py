@@ -31,8 +31,10 @@ def report(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping[str, Any
         _cold(runs, capacity),
         _time(runs),
         _iris(runs["iris"], slo["load"]["gke"]) if "iris" in runs else "",
+        render_capacity.overload_section(runs["overload"]) if "overload" in runs else "",
         render_capacity.capacity_section(capacity),
         render_capacity.costs_section(capacity, deploy, prices),
+        render_capacity.joined_section(capacity["joined"]),
         render_capacity.scale_up_section(capacity),
         _cloud(runs),
         _advice(runs, capacity, slo),
@@ -175,14 +177,15 @@ def _time(runs: Mapping[str, Summary]) -> str:
             if share and phase["name"] != "ramp":
                 part = share["model_ms"] / share["whole_ms"]
                 rows.append(
-                    [name, phase["name"], str(share["requests"]), number(share["model_ms"], 3)]
+                    [name, phase["name"], share["from"], str(share["requests"]), number(share["model_ms"], 3)]
                     + [number(share["service_ms"], 3), number(share["whole_ms"], 3), f"{part:.0%}"]
                 )
-    head = ["scenario", "stage", "single rows", "model, ms", "service, ms", "whole, ms", "model's share"]
+    head = ["scenario", "stage", "from", "single rows", "model, ms", "service, ms", "whole, ms", "model's share"]
     return (
-        "## Where the time goes\n\nMeans of single rows: the model and the service by the answer's own `Server-Timing`, "
-        f"the whole by the caller. The iris system that this scenario comes from reported {IRIS_MODEL_MS} of "
-        f"{IRIS_WHOLE_MS} ms in the model.\n\n" + table(head, rows)
+        "## Where the time goes\n\nMeans of single rows, traced: the model is the span `model_prediction_span`, the service "
+        "the call's own span, the whole what the caller of the same request saw; of a deployed host, whose spans go "
+        f"elsewhere, the answer's `Server-Timing`. The iris system that this scenario comes from reported {IRIS_MODEL_MS} of "
+        f"{IRIS_WHOLE_MS} ms in the model, {IRIS_MODEL_MS / IRIS_WHOLE_MS:.0%}.\n\n" + table(head, rows)
     )
 
 
@@ -219,14 +222,22 @@ def _iris(run: Summary, gke: Mapping[str, float]) -> str:
 
 def _cloud(runs: Mapping[str, Summary]) -> str:
     """Show what Cloud Monitoring said of deployed hosts."""
-    rows = [
-        [name, metric, number(found["mean"], 3), number(found["most"], 3)]
-        for name, run in runs.items()
-        for metric, found in (run.get("cloud") or {}).items()
-    ]
-    if not rows:
+    told = {name: run["cloud"] for name, run in runs.items() if run.get("cloud")}
+    if not told:
         return ""
-    return "## From Cloud Monitoring\n\n" + table(["scenario", "metric", "mean", "most"], rows)
+    rows = [
+        [name, metric, found["unit"] or "–", *(number(found[mark], 3) for mark in ("mean", "p50", "p95", "most"))]
+        for name, cloud in told.items()
+        for metric, found in cloud.items()
+        if metric != "missing"
+    ]
+    missing = [f"- {name}: {cloud['missing']}\n" for name, cloud in told.items() if "missing" in cloud]
+    return (
+        "## From Cloud Monitoring\n\nOf a deployed service, minute by minute over all its instances; shares are of a "
+        "container's limit, percentiles of distributions the upper edges of their buckets.\n\n"
+        + table(["scenario", "metric", "unit", "mean", "p50", "p95", "most"], rows)
+        + "".join(["\nNothing is known of\n\n", *missing] if missing else [])
+    )
 
 
 def _advice(runs: Mapping[str, Summary], capacity: Summary, slo: Mapping[str, Any]) -> str:

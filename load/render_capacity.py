@@ -64,6 +64,38 @@ def costs_section(capacity: Summary, deploy: Mapping[str, Any], prices: Mapping[
     )
 
 
+def overload_section(run: Summary) -> str:
+    """Lay out what was answered, and what the cost of refusing leaves to be answered at the most."""
+    cost, share = run["refusal"], objectives.answered(run)
+    kept = share / cost["bound"] if cost["bound"] else 1.0
+    return (
+        f"## Overload\n\nA batch takes {number(cost['answer_us'], 0)} µs of the instance's processor, as in the closed loop that "
+        f"found the capacity of {number(run['capacity'])}/s; what the open loop took beyond that is the refusals': "
+        f"{number(cost['refusal_us'], 0)} µs each, {cost['refusal_us'] / cost['answer_us']:.1%} of an answer. "
+        f"{cost['came']:.1f} times the capacity came, which leaves {cost['bound']:.1%} of it to be answered at the most; "
+        f"{share:.1%} was, {kept:.0%} of that bound.\n"
+    )
+
+
+def joined_section(joined: Summary) -> str:
+    """Lay out what was measured while a second instance was started and joined."""
+    rows = [
+        [stage["name"], number(stage["seconds"]), number(stage["answered"]), str(stage["refused"])]
+        + [number(stage["p50_ms"]), number(stage["p99_ms"])]
+        for stage in joined["stages"]
+    ]
+    took = joined["scale_up_seconds"]
+    return (
+        f"## Scale-up, measured\n\nBatches of {joined['rows']} rows at {number(joined['rate'])}/s, "
+        f"{joined['rate'] / joined['one']:.1f} times what one instance of {joined['cpu']:g} CPU answers, on connections of their "
+        "own behind a balancer; after a while a second instance is started. "
+        f"Spin-up, from its start to its first answer: {number(joined['spin_up_seconds'], 2)} s. "
+        f"Scale-up, from the decision to the last refusal: {number(took, 2)} s. "
+        f"Throughput once it is steady: {number(joined['stages'][-1]['answered']) if took is not None else '–'}/s.\n\n"
+        + table(["stage", "seconds", "answers/s", "refused", "p50, ms", "p99, ms"], rows)
+    )
+
+
 def scale_up_section(capacity: Summary) -> str:
     """Lay out what callers meet while instances are added."""
     rows = [
@@ -85,7 +117,7 @@ def scale_up_section(capacity: Summary) -> str:
         "worst ms",
     ]
     return (
-        "## Scale-up\n\nSimulated, not measured: the profile's mean rate rises to its peak at once, instances take the "
+        "## Scale-up, simulated\n\nThe profile's mean rate rises to its peak at once, instances take the "
         "measured start, and the platforms follow their documented rules (`load/autoscale.py`). What platforms add to a "
         "start, such as pulling the image, is not in it; nor is the network.\n\n" + table(head, rows)
     )

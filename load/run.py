@@ -18,8 +18,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from load import bundles, confined, overload, preflight, printing, processes, scenarios
+from load import bundles, cloud, confined, monitoring, overload, preflight, printing, processes, scenarios
 from load.bundles import Bundle
+from load.collector import Collector, by_trace, collecting
 from load.confined import Confined, Watch
 from load.identity import GCLOUD, Identity, TokenError
 from load.preflight import Stop
@@ -29,6 +30,8 @@ from load.traffic import Traffic
 
 RESULTS = Path("load/results")
 PACKAGES = ("locust", "gevent", *printing.PACKAGES)
+# every so many single rows to an instance of our own are traced, which its figures hold
+TRACED_EVERY = 5
 # Locust's own status for a run in which requests failed: the samples say which
 SOME_FAILED = 1
 EXAMPLES = """examples:
@@ -44,7 +47,7 @@ exit status: 0 no request failed, 1 some did, 2 the run is worth nothing, 3 the 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one scenario; returns the exit status."""
     given = parse(arguments)
-    scenario = scenarios.named(given.scenario, quick=given.quick)
+    scenario = scenarios.named(given.scenario, quick=given.quick, soak_seconds=given.soak)
     try:
         run = remote(scenario, given) if given.host else local(scenario, given)
     except (Stop, TokenError) as error:
@@ -71,12 +74,13 @@ def local(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
     bundle = bundles.read(given.bundle or ROOT / "bundles" / scenario.model)
     processes.become_load()
     cpu, memory_mb = given.cpu or scenario.cpu, given.memory or scenario.memory_mb
-    with confined.instance(bundle, cpu, memory_mb) as instance:
+    with collecting() as collector, confined.instance(bundle, cpu, memory_mb, collector.settings) as instance:
         ready = time.time()
         if scenario.overload:
             found = _opened(scenario, bundle, instance)
         else:
             found = _locust(scenario, given, instance.running.address, bundle.folder, instance)
+            found["traces"] = _traces(collector, found["samples"]["trace_id"])
         throttled = instance.throttled_seconds()
         limits = {"cpu": cpu, "memory_mb": memory_mb, "how": instance.how}
         started = {
@@ -85,6 +89,19 @@ def local(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
             "throttled_seconds": throttled,
         }
     return {**described(scenario, given, bundle.digest), "limits": limits, "instance": started, **found}
+
+
+def _traces(collector: Collector, trace_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of the model and of the whole call, of each trace that was asked for.
+
+    Raises:
+        LoadError: most of them did not arrive.
+    """
+    wanted = {trace_id for trace_id in trace_ids if trace_id}
+    found = by_trace(collector.wait_for(wanted))
+    if len(found.keys() & wanted) < len(wanted) / 2:
+        raise LoadError(f"{len(found)} of {len(wanted)} traces arrived")
+    return found
 
 
 def remote(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
@@ -108,13 +125,16 @@ def remote(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
         command = GCLOUD
         target = preflight.inspect(host, Identity(command=command).headers(), given.bundle)
     found = _locust(scenario, given, host, given.bundle, None, command)
+    if place := monitoring.place_of(host):
+        print("waiting for Cloud Monitoring, up to five minutes", file=sys.stderr, flush=True)
+        found["cloud"] = cloud.ask(place, found["began"], scenario.seconds)
     return {**described(scenario, given, target.bundle.digest), "limits": None, "instance": None, **found}
 
 
 def described(scenario: Scenario, given: argparse.Namespace, digest: str) -> dict[str, Any]:
     """Say what ran, where and when."""
     return {
-        "format": 1,
+        "format": 2,
         "scenario": scenario.name,
         "says": scenario.says,
         "quick": given.quick,
@@ -171,6 +191,7 @@ def _locust(
         samples = Path(scratch) / "samples.json.gz"
         environment = {**os.environ, "LOAD_SCENARIO": scenario.name, "LOAD_QUICK": "1" if given.quick else "0"}
         environment |= {"LOAD_SAMPLES": str(samples), "LOAD_BUNDLE": str(folder or "")}
+        environment |= {"LOAD_SOAK_SECONDS": str(given.soak), "LOAD_TRACED_EVERY": str(TRACED_EVERY if instance else 0)}
         if command:
             environment["LOAD_TOKEN_COMMAND"] = " ".join(command)
         page = ["--autostart", "--autoquit", "3", "--web-host", "127.0.0.1", "--web-port", str(given.web)]
@@ -222,6 +243,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--bundle", type=Path, help="whose golden rows are sent (default: bundles/<model>; a host's: none)"
     )
     parser.add_argument("--quick", action="store_true", help="the short form")
+    parser.add_argument(
+        "--soak",
+        type=float,
+        default=scenarios.SOAK_SECONDS,
+        metavar="SECONDS",
+        help="how long the soak is (default: an hour)",
+    )
     parser.add_argument("--cpu", type=float, default=0, help="processors of the instance here (default: 1)")
     parser.add_argument("--memory", type=int, default=0, help="its memory in MiB (default: 512)")
     parser.add_argument("--web", type=int, default=0, metavar="PORT", help="show Locust's page there while it runs")

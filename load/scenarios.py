@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from load.traffic import MIX
 
-# an instance's first seconds, told apart from the steady state
-WARM_UP_SECONDS = 2.0
+# who has less time says so: `make load SCENARIO=soak SOAK=300`
+SOAK_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ FULL = {
         Scenario(
             "spike", "1 to 100 users within a minute", (Stage("ramp", 60, 100, 100 / 58), Stage("steady", 30, 100, 100))
         ),
-        Scenario("soak", "10 users for an hour", _held(10, 3595)),
-        Scenario("iris", "150 users, 10 more a second, then 300", _iris(120), model="iris"),
+        Scenario("soak", "10 users for a long time", _held(10, SOAK_SECONDS - 5)),
+        Scenario("iris", "150 users, 10 more a second, then 300", _iris(90), model="iris"),
         Scenario("overload", "ten times the capacity, in an open loop", overload=10, open_seconds=30),
     )
 }
@@ -109,13 +109,18 @@ _SHORT = {
 }
 
 
-def named(name: str, *, quick: bool) -> Scenario:
+def named(name: str, *, quick: bool, soak_seconds: float = SOAK_SECONDS) -> Scenario:
     """Return a scenario, in its short form if that is enough.
+
+    Args:
+        name: one of `FULL`.
+        quick: the short form.
+        soak_seconds: how long the long form of `soak` is.
 
     Raises:
         KeyError: there is none of this name.
     """
     scenario = FULL[name]
     if not quick:
-        return scenario
+        return replace(scenario, stages=_held(10, soak_seconds - 5)) if name == "soak" else scenario
     return replace(scenario, stages=_SHORT.get(name, ()), open_seconds=min(scenario.open_seconds, 10))

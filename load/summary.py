@@ -17,8 +17,9 @@ COLD_SECONDS = 10.0
 POINTS = 120
 KEPT = (
     *("format", "scenario", "says", "quick", "stages", "date", "command", "commit", "machine", "versions", "host"),
-    *("bundle", "limits", "instance", "overload", "capacity", "cloud"),
+    *("bundle", "limits", "instance", "overload", "capacity", "refusal", "cloud"),
 )
+FORMAT = 2
 
 
 class Sample(NamedTuple):
@@ -28,6 +29,7 @@ class Sample(NamedTuple):
     seconds: float
     kind: str
     failure: str
+    trace_id: str
     predict_ms: float | None
     total_ms: float | None
 
@@ -42,7 +44,14 @@ def of(run: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         run: as `load.run` writes it, samples by column.
+
+    Raises:
+        SystemExit: another version of this program wrote it.
     """
+    if run.get("format") != FORMAT:
+        raise SystemExit(
+            f"error: the run of {run.get('date')} has format {run.get('format')}, not {FORMAT}; run it again"
+        )
     samples = [Sample(*row) for row in zip(*(run["samples"][name] for name in Sample._fields), strict=True)]
     spans = _spans(run, samples)
     instance = run.get("instance")
@@ -52,6 +61,7 @@ def of(run: Mapping[str, Any]) -> dict[str, Any]:
         "phases": [_phase(run, name, users, begin, end, samples) for name, users, begin, end in spans],
         "cold": figures([s for s in samples if s.start < cold_until]) if instance else None,
         "warm": figures([s for s in samples if s.start >= cold_until]),
+        "whole": figures(samples),
         "kinds": {kind: figures(found) for kind, found in sorted(_by(samples, "kind").items())},
         "failures": dict(sorted(Counter(s.failure for s in samples if s.failure).items())),
         "histogram": histogram(s.seconds for s in samples if not s.failure),
@@ -110,7 +120,7 @@ def _phase(
         "seconds": round(end - begin, 3),
         "rate": round(len(within) / (end - begin), 2),
         **figures(within),
-        "share": _share([s for s in within if s.kind == "single" and not s.failure]),
+        "share": _share(run.get("traces") or {}, [s for s in within if s.kind == "single" and not s.failure]),
         "in_flight": round(sum(s.seconds for s in within) / (end - begin), 3),
         "cpu": _mean([row[1] for row in used]),
         "cpu_most": max((row[1] for row in used), default=None),
@@ -119,17 +129,27 @@ def _phase(
     }
 
 
-def _share(singles: Sequence[Sample]) -> dict[str, Any] | None:
-    """Say where the time of single rows went: model, service, and the whole as the caller saw it; mean milliseconds."""
-    timed = [s for s in singles if s.predict_ms is not None and s.total_ms is not None]
+def _share(traces: Mapping[str, Sequence[float]], singles: Sequence[Sample]) -> dict[str, Any] | None:
+    """Say where the time of single rows went: model, service, and the whole as the caller saw it; mean milliseconds.
+
+    Args:
+        traces: milliseconds of the model's span and of the call's, by trace; without any, the answers' own
+            `Server-Timing` is taken.
+        singles: those that were answered.
+    """
+    timed = [(*traces[s.trace_id], s.seconds) for s in singles if s.trace_id in traces]
+    source = "traces"
+    if not traces:
+        found = [(s.predict_ms, s.total_ms, s.seconds) for s in singles]
+        timed = [
+            (model, service, whole) for model, service, whole in found if model is not None and service is not None
+        ]
+        source = "Server-Timing"
     if not timed:
         return None
-    means = {
-        "model_ms": _mean([s.predict_ms or 0.0 for s in timed]),
-        "service_ms": _mean([s.total_ms or 0.0 for s in timed]),
-        "whole_ms": _mean([s.seconds * 1000 for s in timed]),
-    }
-    return {"requests": len(timed), **means}
+    model, service, whole = zip(*timed, strict=True)
+    means = {"model_ms": _mean(model), "service_ms": _mean(service), "whole_ms": _mean([each * 1000 for each in whole])}
+    return {"from": source, "requests": len(timed), **means}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -7,27 +7,21 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import statistics
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from load import bundles, processes, servers
 from load.bundles import Bundle
-from load.servers import HOST, ROOKERY, ROOT, LoadError, Post, Running
+from load.collector import MODEL, Span, by_trace, collecting, seconds
+from load.servers import HOST, ROOKERY, LoadError, Post, Running
 
-MODEL, ROOT_SPAN = "model_prediction_span", "POST /predict"
+ROOT_SPAN = "POST /predict"
 MOST_SECONDS = 60
 WARM_REQUESTS = 200
-
-Span = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,32 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.become_load()
     try:
         with collecting() as collector:
-            settings = {"ROOKERY_TRACE_ENDPOINT": collector.readline().strip(), "ROOKERY_TRACE_RATE": "0"}
-            with servers.serving(ROOKERY, bundle, settings=settings) as running:
+            with servers.serving(ROOKERY, bundle, settings=collector.settings) as running:
                 sent = _send(running, bundle, given.requests, given.rows)
-            spans = _arrived(collector, {one.trace_id for one in sent})
+                spans = collector.wait_for([one.trace_id for one in sent])
+            if missing := len({one.trace_id for one in sent} - by_trace(spans).keys()):
+                raise LoadError(f"{missing} of {len(sent)} traces did not arrive")
     except LoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n".join(report(sent, spans)))
     return 0
-
-
-@contextmanager
-def collecting() -> Iterator[IO[str]]:
-    """Run a collector on loopback until the block ends; yields what it prints: its address, then each span."""
-    command = [sys.executable, "-m", "tests.fakes.otlp"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as fake:
-        if fake.stdin is None or fake.stdout is None:
-            raise LoadError("the collector did not start")
-        # whoever waits for a line is told that there are no more
-        end = threading.Timer(MOST_SECONDS, fake.terminate)
-        end.start()
-        try:
-            yield fake.stdout
-        finally:
-            end.cancel()
-            fake.stdin.close()
 
 
 def _send(running: Running, bundle: Bundle, count: int, rows: int) -> list[Traced]:
@@ -115,21 +93,6 @@ def _post(running: Running, instances: Sequence[dict[str, float]]) -> Post:
     return kind.one(instances[0]) if len(instances) == 1 or kind.batch is None else kind.batch(instances)
 
 
-def _arrived(collector: IO[str], wanted: set[str]) -> list[Span]:
-    """Read spans until each of the traces has its own, and the stages that come with it."""
-    spans, missing = [], set(wanted)
-    while missing:
-        line = collector.readline()
-        if not line:
-            raise LoadError(f"{len(missing)} of {len(wanted)} traces did not arrive")
-        # a call's own span ends last, and is sent after those of its stages
-        span = json.loads(line)
-        spans.append(span)
-        if span["name"] == ROOT_SPAN:
-            missing.discard(span["trace_id"])
-    return spans
-
-
 def report(sent: Sequence[Traced], spans: Sequence[Span]) -> Iterator[str]:
     """Yield the tree of the median request, and where the time of all went."""
     ordered = sorted(sent, key=lambda one: one.seconds)
@@ -138,7 +101,7 @@ def report(sent: Sequence[Traced], spans: Sequence[Span]) -> Iterator[str]:
     yield f"trace {median.trace_id}, as the caller saw it {median.seconds * 1e3:.3f} ms"
     yield from _tree(own, next(span for span in own if span["name"] == ROOT_SPAN), 1)
     total = statistics.median(one.seconds for one in sent)
-    server, model = (statistics.median(_seconds(s) for s in spans if s["name"] == name) for name in (ROOT_SPAN, MODEL))
+    server, model = (statistics.median(seconds(s) for s in spans if s["name"] == name) for name in (ROOT_SPAN, MODEL))
     yield f"{len(sent)} requests, medians: the model {model * 1e3:.3f} ms, {ROOT_SPAN} {server * 1e3:.3f} ms,"
     shares = f"{model / server:.0%} of the answer and {model / total:.0%} of the whole"
     yield f"the caller {total * 1e3:.3f} ms: the model is {shares}"
@@ -149,15 +112,10 @@ def _tree(spans: Sequence[Span], span: Span, depth: int) -> Iterator[str]:
     told = ", ".join(
         f"{name}={span['attributes'][name]}" for name in ("prediction.class", "rows") if name in span["attributes"]
     )
-    yield f"{'  ' * depth}{span['name']:<{34 - 2 * depth}}{_seconds(span) * 1e3:8.3f} ms  {told}".rstrip()
+    yield f"{'  ' * depth}{span['name']:<{34 - 2 * depth}}{seconds(span) * 1e3:8.3f} ms  {told}".rstrip()
     inner = [one for one in spans if one["parent_id"] == span["span_id"]]
     for one in sorted(inner, key=lambda one: (one["start_ns"], one["end_ns"])):
         yield from _tree(spans, one, depth + 1)
-
-
-def _seconds(span: Span) -> float:
-    """Return how long a span took."""
-    return float(span["end_ns"] - span["start_ns"]) / 1e9
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from load.bundles import Bundle, Instance
@@ -15,8 +16,9 @@ SEED = 20260101
 BATCH_ROWS = 20
 RANDOM_ROWS = 500
 # weights; a protocol whose route a server has not gets none
-MIX: dict[str, int] = {"single": 70, "batch": 10, "bad": 5, "v2": 5, "v1": 5, "mlflow": 5}
-OPTIONAL = ("v2", "v1", "mlflow")
+PROTOCOLS = {"v2": 3, "v2 binary": 3, "v1": 3, "mlflow": 3, "csv": 3}
+MIX: dict[str, int] = {"single": 70, "batch": 10, "bad": 5, **PROTOCOLS}
+JSON = {"Content-Type": "application/json"}
 
 Rows = Sequence[tuple[Instance, list[float] | None]]
 # status and body of an answer → what is wrong with it, or nothing
@@ -30,14 +32,16 @@ class Call:
     Attributes:
         kind: a key of `MIX`.
         path: where it is posted.
-        body: JSON.
+        body: JSON, unless the headers say otherwise.
         check: says in a few words what is wrong with an answer; empty if nothing is.
+        headers: of the request.
     """
 
     kind: str
     path: str
     body: bytes
     check: Check
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
 
 
 class Traffic:
@@ -61,8 +65,10 @@ class Traffic:
             "batch": self._batch,
             "bad": self._bad,
             "v2": self._v2,
+            "v2 binary": self._v2_binary,
             "v1": self._v1,
             "mlflow": self._mlflow,
+            "csv": self._csv,
         }
 
     def next(self) -> Call:
@@ -115,13 +121,30 @@ class Traffic:
         row, known = self._random.choice(self._rows)
         values = list(row.values())
         tensor = {"name": "instances", "shape": [1, len(values)], "datatype": "FP64", "data": values}
+        return Call("v2", self._v2_path, _json({"inputs": [tensor]}), self._tensors(known))
+
+    def _v2_binary(self) -> Call:
+        """Send what `tritonclient` sends by default: raw tensors after the JSON, one a feature."""
+        row, known = self._random.choice(self._rows)
+        size = {"binary_data_size": struct.calcsize("<d")}
+        tensors = [{"name": name, "shape": [1], "datatype": "FP64", "parameters": size} for name in row]
+        head = _json({"inputs": tensors})
+        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+        body = head + struct.pack(f"<{len(row)}d", *row.values())
+        return Call("v2 binary", self._v2_path, body, self._tensors(known), headers)
+
+    @property
+    def _v2_path(self) -> str:
+        return f"/v2/models/{self._bundle.name}/infer"
+
+    def _tensors(self, known: list[float] | None) -> Check:
+        """Compare the tensors of an answer to one row."""
 
         def wrong(reply: Any) -> str:
             outputs = {output["name"]: output["data"] for output in reply["outputs"]}
             return self._wrong_answer(known, outputs["probabilities"], outputs["label"][0])
 
-        path = f"/v2/models/{self._bundle.name}/infer"
-        return Call("v2", path, _json({"inputs": [tensor]}), _answered(wrong))
+        return _answered(wrong)
 
     def _v1(self) -> Call:
         rows = self._random.choices(self._rows, k=2)
@@ -136,6 +159,13 @@ class Traffic:
         return Call(
             "mlflow", "/invocations", body, _answered(lambda reply: self._wrong_rows(rows, reply["predictions"]))
         )
+
+    def _csv(self) -> Call:
+        """Send what SageMaker sends: a table, its first line the names."""
+        rows = self._random.choices(self._rows, k=2)
+        lines = [",".join(rows[0][0]), *(",".join(map(repr, row.values())) for row, _ in rows)]
+        check = _answered(lambda reply: self._wrong_rows(rows, reply["predictions"]))
+        return Call("csv", "/invocations", "\n".join([*lines, ""]).encode(), check, {"Content-Type": "text/csv"})
 
     def _wrong_rows(self, rows: Rows, replies: Sequence[Any]) -> str:
         """Compare the answers of many rows, in order."""

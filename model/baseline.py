@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bins import Grid
+from model.bins import Bins, Counts
 from model.domain import Feature, FloatMatrix
 from model.manifest import FeatureBins, Manifest, Reference
 from model.reference import FloatArray, Novelty
 
 Kind = Literal["feature", "label", "confidence", "novelty"]
-Counts = NDArray[np.int64]
 
 # with fewer live rows, or fewer expected in a bin, nothing is judged: the tests are approximations for many
 MINIMUM_ROWS = 20
@@ -35,9 +34,6 @@ MINIMUM_SCORED = 3
 SCORED_SHIFT = 0.5
 # novelty is the share of training rows less unusual, so these are its deciles, and one more where it matters
 NOVELTY_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-
-# from so many rows on all numbers are counted together
-MANY_ROWS = 64
 
 # the bin for nulls and for values too rare in training to have a bin of their own
 REST = "rest"
@@ -65,6 +61,11 @@ class Variable:
     places: NDArray[np.intp]
     reference: FloatArray
     scores: FloatArray | None
+
+    @property
+    def borders(self) -> FloatArray:
+        """Inner edges, also where values are positions in a closed list, shape (p - 1,)."""
+        return np.arange(0.5, len(self.places) - 2) if self.edges is None else self.edges
 
     @property
     def degrees(self) -> int:
@@ -97,34 +98,15 @@ class Variable:
         return self.bins[int(self.places[part])]
 
 
-class Together:
-    """Counts several variables with edges at once, as each would count its own values, none of them null."""
-
-    def __init__(self, variables: Sequence[Variable]) -> None:
-        """Lay the bins of all variables out behind each other."""
-        self._grid = Grid([np.empty(0) if one.edges is None else one.edges for one in variables])
-        self._ends = np.cumsum([len(one.bins) for one in variables])
-        begins = self._ends - [len(one.bins) for one in variables]
-        self._places = np.concatenate([one.places + begin for one, begin in zip(variables, begins, strict=True)])
-        self._firsts = np.cumsum([0, *(len(one.places) for one in variables[:-1])])
-
-    def count(self, values: FloatArray) -> list[Counts]:
-        """Count values, shape (n, v); returns shape (b,) for each variable."""
-        bins = self._places.take(self._grid.at_or_below(values) + self._firsts)
-        return np.split(np.bincount(bins.ravel(), minlength=self._ends[-1]), self._ends[:-1])
-
-
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What the traffic of one bundle is compared with: its features in order, predicted label, confidence, novelty."""
 
     variables: tuple[Variable, ...]
-    _together: Together | None = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Prepare to count numbers together."""
-        numbers = [one for one in self.variables if one.edges is not None]
-        object.__setattr__(self, "_together", Together(numbers) if numbers else None)
+    def bins(self) -> Bins:
+        """Return what counts values of all variables at once, as each would count its own."""
+        return Bins([(one.borders, one.places, len(one.bins)) for one in self.variables])
 
     def count(self, matrix: FloatMatrix, probabilities: FloatArray, novelty: FloatArray) -> list[Counts]:
         """Count what came and what was answered.
@@ -137,21 +119,9 @@ class Baseline:
         Returns:
             For each variable counts of shape (b,), to which those of other rows can be added.
         """
-        return self.count_answers(matrix, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty)
-
-    def count_answers(
-        self, matrix: FloatMatrix, classes: NDArray[np.intp], confidence: FloatArray, novelty: FloatArray
-    ) -> list[Counts]:
-        """Count the same where the predicted classes and their probabilities, shape (n,), are known already."""
-        columns = (*matrix.T.astype(np.float64), classes.astype(np.float64), confidence, novelty)
-        if self._together is None or len(matrix) < MANY_ROWS or np.isnan(matrix).any():
-            return [variable.count(column) for variable, column in zip(self.variables, columns, strict=True)]
-        numbers = [column for column, one in zip(columns, self.variables, strict=True) if one.edges is not None]
-        found = iter(self._together.count(np.column_stack(numbers)))
-        return [
-            variable.count(column) if variable.edges is None else next(found)
-            for variable, column in zip(self.variables, columns, strict=True)
-        ]
+        bins = self.bins()
+        values = np.column_stack([matrix, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty])
+        return bins.split(bins.count(values))
 
 
 def build(manifest: Manifest) -> Baseline:

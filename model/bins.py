@@ -1,4 +1,4 @@
-"""Finds between which edges many values of several variables lie, all of them at once."""
+"""Finds between which edges many values of several variables lie, and counts them, all of them at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 # equal parts that the range of a variable's edges is cut into
 CELLS = 256
 # with more edges in one part, or fewer values, binary searches are as fast
 MOST_STEPS, FEW_VALUES = 4, 64
+
+
+class Bins:
+    """Counts many values of several variables in one go, each variable in bins of its own."""
+
+    def __init__(self, variables: Sequence[tuple[FloatArray, NDArray[np.intp], int]]) -> None:
+        """Lay the bins of all variables out behind each other.
+
+        Args:
+            variables: of each its inner edges, ascending and finite, shape (p - 1,); the bin of each of the p parts
+                between them, a value on an edge being above it, and as the last one that of NaN, shape (p + 1,); and
+                how many bins there are.
+        """
+        edges, places, sizes = zip(*variables, strict=True)
+        self._grid = Grid(edges)
+        self._ends = np.cumsum(sizes)
+        self._places = np.concatenate(
+            [each + end - size for each, end, size in zip(places, self._ends, sizes, strict=True)]
+        )
+        behind = np.cumsum([len(each) for each in places])
+        self._firsts = behind - [len(each) for each in places]
+        self._nulls = behind - 1
+
+    def count(self, values: FloatArray) -> Counts:
+        """Count values, shape (n, v), which NaN may be among; returns the counts of all bins, shape (b,)."""
+        missing = np.isnan(values)
+        if not missing.any():
+            parts = self._grid.at_or_below(values) + self._firsts
+        else:
+            parts = self._grid.at_or_below(np.where(missing, 0, values)) + self._firsts
+            parts = np.where(missing, self._nulls, parts)
+        return np.bincount(self._places.take(parts).ravel(), minlength=self._ends[-1])
+
+    def split(self, counts: Counts) -> list[Counts]:
+        """Return the counts of each variable, shape (b,)."""
+        return np.split(counts, self._ends[:-1])
 
 
 class Grid:

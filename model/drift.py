@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from model import chi_square
-from model.baseline import Baseline, Counts, Kind, Variable
+from model.baseline import Baseline, Kind, Variable
+from model.bins import Counts
 from model.reference import FloatArray
 
 Verdict = Literal["too_few", "steady", "drifting"]

@@ -191,18 +191,23 @@ class XGBoostEngine:
         return _sum_one_hot(self._features, raw)
 
 
+def file_of(name: str) -> str:
+    """Return the file that an engine loads."""
+    return "model.onnx" if name == "onnx" else "model.json"
+
+
 def load(name: str, files: Mapping[str, bytes], features: Sequence[Feature], class_count: int) -> Engine:
     """Load the named engine from a verified bundle's files.
 
     Raises:
         EngineError: the bundle has no file for it, or the engine refuses the file.
     """
-    loaders: dict[str, tuple[str, Callable[[bytes], Engine]]] = {
-        "tables": ("model.json", lambda payload: TablesEngine(payload, features, class_count)),
-        "onnx": ("model.onnx", lambda payload: OnnxEngine(payload, len(features))),
-        "xgboost": ("model.json", lambda payload: XGBoostEngine(payload, features, class_count)),
+    loaders: dict[str, Callable[[bytes], Engine]] = {
+        "tables": lambda payload: TablesEngine(payload, features, class_count),
+        "onnx": lambda payload: OnnxEngine(payload, len(features)),
+        "xgboost": lambda payload: XGBoostEngine(payload, features, class_count),
     }
-    file, loader = loaders[name]
+    file, loader = file_of(name), loaders[name]
     if file not in files:
         raise EngineError(f"the bundle has no {file}, so the {name} engine cannot serve it")
     return loader(files[file])

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from model import inspect_onnx, inspect_xgboost
+from model import inspect_xgboost
 from model.errors import BundleError
 from model.inspect_trees import StructureInvalid
 from model.manifest import Manifest
 
 # some ten times the largest forest that one core can serve in time
 MAX_BYTES = 128 << 20
-
-_CHECKS: dict[str, Callable[[bytes, Manifest], None]] = {
-    "model.json": inspect_xgboost.check,
-    "model.onnx": inspect_onnx.check,
-}
 
 
 def check(files: Mapping[str, bytes], manifest: Manifest) -> None:
@@ -32,6 +27,16 @@ def check(files: Mapping[str, bytes], manifest: Manifest) -> None:
         try:
             if len(payload) > MAX_BYTES:
                 raise StructureInvalid(f"it has {len(payload)} bytes, more than {MAX_BYTES}")
-            _CHECKS[name](payload, manifest)
+            _check_one(name, payload, manifest)
         except StructureInvalid as error:
             raise BundleError("structure_invalid", f"{name}: {error}") from error
+
+
+def _check_one(name: str, payload: bytes, manifest: Manifest) -> None:
+    """Look at one file; what reads protocol buffers is imported for those who have such a file to look at."""
+    if name == "model.json":
+        inspect_xgboost.check(payload, manifest)
+        return
+    from model import inspect_onnx
+
+    inspect_onnx.check(payload, manifest)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model import domain, engines
+from model import domain, engines, inspect
 from model.domain import FloatMatrix
 from model.engines import Engine
 from model.errors import BundleError, EngineError
@@ -193,11 +193,12 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         engine: None for the manifest's own choice.
 
     Raises:
-        BundleError: `engine_refused` or `golden_mismatch`.
+        BundleError: `structure_invalid`, `engine_refused` or `golden_mismatch`.
     """
     start = time.perf_counter()
     manifest = bundle.manifest
     name = engine or manifest.engines.default
+    inspect.check({file: bundle.files[file] for file in bundle.unseen if file == engines.file_of(name)}, manifest)
     try:
         loaded = engines.load(name, bundle.files, manifest.features, len(manifest.classes))
     except EngineError as error:

@@ -35,6 +35,7 @@ class VerifiedBundle:
         raw_manifest: the exact bytes of the manifest.
         raw_signature: the exact bytes of the signature, None if there is none or none was asked for.
         seconds: what it took to `fetch` (and hash) and to `verify` (signature and structure).
+        unseen: the files whose structure nobody has looked at; `model.predictor.load` does before an engine loads one.
     """
 
     manifest: Manifest
@@ -43,6 +44,7 @@ class VerifiedBundle:
     raw_manifest: bytes = b""
     raw_signature: bytes | None = None
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    unseen: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 class Source(Protocol):
@@ -133,6 +135,8 @@ def read(
     expected_digest: str | None = None,
     keys: PublicKeys | None = None,
     learn: Callable[[Manifest], None] | None = None,
+    *,
+    only: str | None = None,
 ) -> VerifiedBundle:
     """Read a bundle and check every byte before anything is loaded from it: hashes, then signature, then structure.
 
@@ -141,6 +145,8 @@ def read(
         expected_digest: the digest it must have, with or without `sha256:`; None accepts any.
         keys: who must have signed it; None asks for no signature.
         learn: told the manifest as soon as it has the expected digest, whatever becomes of the files it names.
+        only: the engine that is going to load it, or `default` for the manifest's own choice: the structure of a file
+            that it does not load is not looked at. None looks at all of them.
 
     Raises:
         BundleError: `bundle_missing`, `digest_mismatch`, `extra_file`, `not_a_regular_file`, `file_missing`,
@@ -161,9 +167,16 @@ def read(
     if keys is not None:
         expected: dict[str, str] = {MANIFEST: bare(digest)} | {str(p.name): p.sha256 for p in manifest.files}
         signing.verify(signature, keys, expected)
-    inspect.check(files, manifest)
+    unseen = _unseen(manifest, only)
+    inspect.check({name: payload for name, payload in files.items() if name not in unseen}, manifest)
     seconds = {"fetch": fetched - start, "verify": time.perf_counter() - fetched}
-    return VerifiedBundle(manifest, digest, files, raw, signature, seconds)
+    return VerifiedBundle(manifest, digest, files, raw, signature, seconds, unseen)
+
+
+def _unseen(manifest: Manifest, only: str | None) -> frozenset[str]:
+    """Return the files that an engine does not load; whoever explains loads `model.json`, so that is always seen."""
+    engine = manifest.engines.default if only == "default" else only
+    return frozenset() if engine in (None, "onnx") else frozenset({"model.onnx"})
 
 
 def check_digest(raw: bytes, expected_digest: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -92,6 +93,7 @@ def asgi() -> Bridge:
     def listening() -> None:
         clock.listening()
         tally.started(clock.phases, time.time())
+        threading.Thread(target=answerer.native.prepare, name="prepare", daemon=True).start()
 
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
     bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of)

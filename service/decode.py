@@ -271,3 +271,15 @@ def _integer(text: str) -> int | float:
     if value.bit_length() > EXACT_BITS:
         return _float(text)
     return value
+
+
+def json_type(value: object) -> str:
+    """Return what JSON calls a value, with its article."""
+    names: list[tuple[type, str]] = [
+        (bool, "a boolean"),
+        (str, "a string"),
+        (dict, "an object"),
+        (list, "an array"),
+        (type(None), "null"),
+    ]
+    return next((name for kind, name in names if isinstance(value, kind)), "a number")

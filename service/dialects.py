@@ -25,6 +25,10 @@ Refuse = Callable[[BaseException, str, Headers], Reply]
 
 # the protocols know no 422
 INVALID = 400
+# MLflow's names
+INVALID_VALUE, BAD_REQUEST, INTERNAL_ERROR = "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR"
+BY_STATUS = {404: "ENDPOINT_NOT_FOUND", 429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE"}
+MLFLOW_CODES = (INVALID_VALUE, BAD_REQUEST, INTERNAL_ERROR, *BY_STATUS.values())
 
 
 class Dialect(NamedTuple):
@@ -54,9 +58,8 @@ def _as_mlflow(error: BaseException, request_id: str, model_headers: Headers) ->
 def _mlflow_code(refusal: ServiceError) -> str:
     """Return MLflow's name for a kind of refusal."""
     if isinstance(refusal, (InvalidInstance, ImplausibleValue, BodyTooLarge, TooManyInstances)):
-        return "INVALID_PARAMETER_VALUE"
-    names = {404: "ENDPOINT_NOT_FOUND", 429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE"}
-    return names.get(refusal.status, "BAD_REQUEST" if refusal.status < 500 else "INTERNAL_ERROR")
+        return INVALID_VALUE
+    return BY_STATUS.get(refusal.status, BAD_REQUEST if refusal.status < 500 else INTERNAL_ERROR)
 
 
 def _text(refusal: ServiceError) -> str:

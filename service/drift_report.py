@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from model import drift
-from model.baseline import Counts, Variable
+from model.baseline import Variable
+from model.bins import Counts
 from model.drift import Finding
 from model.manifest import Manifest
 from service import families as f

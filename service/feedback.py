@@ -48,6 +48,9 @@ class Row(fields.Integer):
         """See `marshmallow.fields.Field`."""
         if isinstance(value, (bool, str)):
             raise self.make_error("invalid")
+        # in JSON 6.0 is a whole number
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         return int(super()._deserialize(value, attr, data, **kwargs) or 0)
 
 

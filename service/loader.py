@@ -180,42 +180,48 @@ class Loader:
         self._phases = {"fetch": time.perf_counter() - start - verify_seconds, "verify": verify_seconds}
         self._judge(candidate, bundle)
         self._cache.begin(bundle.digest)
-        engine = cast("EngineName | None", self._settings.engine)
-        found = predictor.load(bundle, engine if candidate.origin == "pinned" else None)
+        found = predictor.load(bundle, self._engine(candidate))
         self._phases.update(found.load_seconds)
         return found
 
     def _read(self, candidate: Candidate, deadline: Deadline) -> VerifiedBundle:
         """Return a bundle's verified bytes: from disk if they are there, from the bucket else."""
         learn = self._learn if candidate.origin == "pinned" else None
+        only = self._engine(candidate) or "default"
         if not is_address(candidate.uri):
-            return verify.read(Path(candidate.uri), candidate.digest, self._keys, learn)
+            return verify.read(Path(candidate.uri), candidate.digest, self._keys, learn, only=only)
         digest = candidate.digest or parse(candidate.uri).digest
         if digest is None:
-            return verify.read(Remote(self._open_bucket(candidate.uri), deadline), None, self._keys)
-        baked = self._read_copy(self._settings.baked_bundle, digest, learn)
+            return verify.read(Remote(self._open_bucket(candidate.uri), deadline), None, self._keys, only=only)
+        baked = self._read_copy(self._settings.baked_bundle, digest, learn, only)
         if baked is not None:
             return baked
         with self._cache.lock(digest, deadline):
-            kept = self._read_copy(self._cache.find(digest), digest, learn)
+            kept = self._read_copy(self._cache.find(digest), digest, learn, only)
             if kept is not None:
                 return kept
-            bundle = verify.read(Remote(self._open_bucket(candidate.uri), deadline), digest, self._keys, learn)
+            bundle = verify.read(
+                Remote(self._open_bucket(candidate.uri), deadline), digest, self._keys, learn, only=only
+            )
             self._keep(bundle)
         return bundle
+
+    def _engine(self, candidate: Candidate) -> EngineName | None:
+        """Return the engine that is to serve a bundle: what is set is meant for the pinned one."""
+        return cast("EngineName | None", self._settings.engine) if candidate.origin == "pinned" else None
 
     def _learn(self, manifest: Manifest) -> None:
         """Remember the contract of the pinned bundle: a stand-in can be compared even if the pinned files are bad."""
         self._contract = manifests.contract(manifest)
 
     def _read_copy(
-        self, folder: Path | None, digest: str, learn: Callable[[Manifest], None] | None
+        self, folder: Path | None, digest: str, learn: Callable[[Manifest], None] | None, only: str
     ) -> VerifiedBundle | None:
         """Return a copy on disk if it is whole and the one asked for."""
         if folder is None or not folder.is_dir():
             return None
         try:
-            return verify.read(folder, digest, self._keys, learn)
+            return verify.read(folder, digest, self._keys, learn, only=only)
         except BundleError as error:
             if error.code != "digest_mismatch" or folder != self._settings.baked_bundle:
                 log.warning("model.copy_refused", extra={"uri": str(folder), "code": error.code})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from model.predictor import Answer, Prediction
@@ -102,10 +102,29 @@ class Monitor:
         self._consumers = tuple(consumers)
         self._calls: list[Served] = []
         self._lock = threading.Lock()
+        self._when_full: Callable[[], None] = self.flush
+        self._is_put_off = False
 
     def add(self, consumer: Consumer) -> None:
         """Hand on what comes from now on to one more."""
         self._consumers += (consumer,)
+
+    def put_off(self, soon: Callable[[Callable[[], None]], object]) -> None:
+        """Hand on what this thread notes a little later, once its answer is on its way.
+
+        Args:
+            soon: calls what it is given when this thread has sent what it has to send.
+        """
+        own = threading.get_ident()
+
+        def when_full() -> None:
+            if threading.get_ident() != own:
+                self.flush()
+            elif not self._is_put_off:
+                self._is_put_off = True
+                soon(self.flush)
+
+        self._when_full = when_full
 
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
@@ -113,7 +132,7 @@ class Monitor:
         calls.append(call)
         instances = call.instances
         if len(calls) >= MOST_CALLS or (instances is not None and len(instances.matrix) > BATCH_ROWS):
-            self.flush()
+            self._when_full()
 
     def note_refusal(
         self,
@@ -161,6 +180,7 @@ class Monitor:
     def flush(self) -> None:
         """Hand on what was noted so far; also nothing, so that who reads notices that time goes by."""
         with self._lock:
+            self._is_put_off = False
             calls = self._calls
             # other threads append meanwhile, to the end of the same list
             taken = calls[: len(calls)]

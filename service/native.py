@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from model.explain import Contributions
 from model.predictor import Answer, Prediction
@@ -16,7 +18,9 @@ from service.instances import DEFAULTS, Instances, Options, parse_options
 from service.loader import Ready, State
 from service.render import Renderer
 from service.reply import JSON, Headers, Reply
-from service.schemas import Judge
+
+if TYPE_CHECKING:
+    from service.schemas import Judge
 
 
 class Native(Form):
@@ -27,12 +31,26 @@ class Native(Form):
 
     def __init__(self, state: State, settings: Settings) -> None:
         """Derive everything from the manifest once; without a model it only refuses."""
+        self._state, self._max_instances = state, settings.max_instances
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self._limits = Limits.of(manifest.features, settings.max_instances)
-            self.judge = Judge(state.predictor, settings.max_instances)
             self.accept = Accept(manifest, settings.max_instances) if settings.fast_path else None
             self.renderer = Renderer(manifest, state.digest, is_fallback=state.is_fallback)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The schema, which words refusals; marshmallow is imported with it, after the first answers."""
+        from service.schemas import Judge
+
+        if not isinstance(self._state, Ready):
+            raise TypeError("there is no model to judge instances for")
+        return Judge(self._state.predictor, self._max_instances)
+
+    def prepare(self) -> None:
+        """Make what the first answers do without: called in a thread of its own once the service listens."""
+        if isinstance(self._state, Ready):
+            _ = self.judge
 
     def open(self, call: Call) -> Options:
         """See `Form.open`."""

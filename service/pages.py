@@ -49,11 +49,10 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
         """Generate the document at the first call: apispec is not imported before somebody asks."""
         import orjson
 
-        from service.openapi import document
+        from service.openapi.document import document
 
         manifest = answerer.require_model().predictor.manifest
-        has_operations = settings.ops_port is None
-        return orjson.dumps(document(manifest, settings.max_instances, settings.commit, has_operations=has_operations))
+        return orjson.dumps(document(manifest, settings))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:

@@ -12,7 +12,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 from model import units
 from model.domain import Feature, Value, Violation, check, number_text, to_matrix, unit_message
 from model.predictor import Predictor
-from service.decode import too_many
+from service.decode import json_type, too_many
 from service.errors import ImplausibleValue, InvalidInstance, Problem, ServiceError, pointer
 from service.instances import Conversion, Instances, Options, row_pointer
 
@@ -24,18 +24,6 @@ class Fault:
     code: str
     message: str
     violation: Violation | None = None
-
-
-def json_type(value: object) -> str:
-    """Return what JSON calls a value, with its article."""
-    names: list[tuple[type, str]] = [
-        (bool, "a boolean"),
-        (str, "a string"),
-        (dict, "an object"),
-        (list, "an array"),
-        (type(None), "null"),
-    ]
-    return next((name for kind, name in names if isinstance(value, kind)), "a number")
 
 
 class FeatureField(fields.Field[Any]):

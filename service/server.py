@@ -196,12 +196,14 @@ class Bridge:
     async def _live(self, receive: Receive, send: Send) -> None:
         """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
         sys.setswitchinterval(SWITCH_SECONDS)
+        loop = asyncio.get_running_loop()
+        self.answerer.monitor.put_off(loop.call_soon)
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-            asyncio.get_running_loop().call_soon(self._listening)
+            loop.call_soon(self._listening)
 
     async def _receive_body(self, environ: dict[str, Any], receive: Receive) -> bytes | ServiceError:
         """Collect the body, or say why it was not read to its end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from model import baseline
 from model.baseline import Baseline
-from model.domain import FloatMatrix
-from model.predictor import Answer, Prediction
 from service import families as f
 from service.cells import Cells, FloatArray
 from service.config import Settings
 from service.errors import Problem
 from service.families import all_families, lay_out
-from service.instances import Conversion, Instances
+from service.instances import Conversion
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
 from service.monitor import Served
+from service.rows import Rows, to_array
 from service.ways import WAYS, way_of
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ class Tally:
         self.state = state
         self.ledger, self._place = (ledger, place) if ledger is not None and place is not None else alone()
         self.watched: Baseline | None = None
+        self._rows: Rows | None = None
         self._cells: Cells | None = None
         self._warm_at = self.ledger.began + WARM_SECONDS
         self._ways = _Ways(self._find)
@@ -132,18 +132,19 @@ class Tally:
             return
         # column by column, as looking at each call would cost more than all the counting
         columns: Any = Served._make(zip(*calls, strict=True))
-        times = (columns.began, columns.wait, columns.total, columns.decode, columns.predict, columns.render)
-        began, wait, total, *stages = _numbers(times, len(calls))
+        times = to_array(columns.wait, columns.decode, columns.predict, columns.render, columns.total)
         ways = zip(columns.protocol, columns.route, columns.status, columns.reason, strict=True)
-        self._count_requests(ways, began + total >= self._warm_at, wait + total)
+        self._count_requests(ways, self._are_warm(columns, times[-1]), times[0] + times[-1])
         if any(columns.problems):
             self._count_problems(columns.problems)
-        is_answered = np.array([answers is not None for answers in columns.answers])
-        if is_answered.any():
-            observed = np.array([wait, *stages])[:, is_answered]
-            self.cells.observe(f.STAGE_SECONDS, observed.ravel(), _STAGES.repeat(observed.shape[1]))
-            instances = [one for one in columns.instances if one is not None]
-            self._count_answers(instances, [one for one in columns.answers if one is not None])
+        self._count_answered(columns, times[:-1])
+
+    def _are_warm(self, columns: Served, total: FloatArray) -> NDArray[np.bool_]:
+        """Return of each call whether it ended after the instance's first seconds."""
+        began: Any = columns.began
+        if min(began) >= self._warm_at:
+            return np.ones(len(began), dtype=np.bool_)
+        return np.asarray(np.array(began) + total >= self._warm_at)
 
     def _count_requests(self, ways: Iterable[Way], is_warm: NDArray[np.bool_], seconds: FloatArray) -> None:
         """Count what came of calls, and how long they took."""
@@ -152,6 +153,23 @@ class Tally:
         # both are in the order of the routes
         routes = requests // self._series_of_route
         self.cells.observe(f.REQUEST_SECONDS, seconds, 2 * routes + is_warm)
+
+    def _count_answered(self, columns: Any, stages: FloatArray) -> None:
+        """Count the calls among them that were answered with predictions."""
+        instances, answers = columns.instances, columns.answers
+        if None in answers:
+            is_answered = [one is not None for one in answers]
+            instances, answers = (list(compress(column, is_answered)) for column in (instances, answers))
+            stages = stages[:, is_answered]
+        if not answers:
+            return
+        self.cells.observe(f.STAGE_SECONDS, stages.ravel(), _STAGES.repeat(stages.shape[1]))
+        for one in instances:
+            if one.failures or one.conversions:
+                self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
+                self._count_mixups(chain.from_iterable(one.conversions.values()))
+        if self._rows is not None:
+            self._rows.count([one.matrix for one in instances], answers)
 
     def _count_problems(self, problems: Sequence[Sequence[Problem]]) -> None:
         """Count the codes of refusals, once for each request, and unit mix-ups, once for each value."""
@@ -162,27 +180,9 @@ class Tally:
     def _count_mixups(self, problems: Iterable[Problem | Conversion]) -> None:
         """Count values that were recognised as given in another unit, refused or converted."""
         features = [one.feature for one in problems if one.feature]
-        if features:
+        if features and f.UNIT_MIXUPS in self.cells:
             names = self.cells.family(f.UNIT_MIXUPS).values
             self.cells.count(f.UNIT_MIXUPS, [names.index((feature,)) for feature in features])
-
-    def _count_answers(self, instances: Sequence[Instances], answers: Sequence[Sequence[Answer] | Prediction]) -> None:
-        """Count predictions, and what came, in the bins of the reference."""
-        for one in instances:
-            if one.failures or one.conversions:
-                self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
-                self._count_mixups(chain.from_iterable(one.conversions.values()))
-        matrix = _stack([one.matrix for one in instances])
-        if not len(matrix):
-            return
-        classes, confidence, sizes, novelty = _columns(answers)
-        cells = self.cells
-        cells.count(f.PREDICTIONS, classes)
-        cells.observe(f.CONFIDENCES, confidence)
-        cells.observe(f.SET_SIZES, sizes)
-        cells.observe(f.NOVELTIES, novelty)
-        if self.watched is not None:
-            cells[f.DRIFT_ROWS][:] += np.concatenate(self.watched.count_answers(matrix, classes, confidence, novelty))
 
     def _lay_out(self) -> Cells:
         """Decide what is counted: without drift if the model has too many features for a place in the ledger."""
@@ -194,6 +194,8 @@ class Tally:
             log.error("metrics.no_room", extra={"reason": "too many features or classes; drift is not counted"})
             self.watched = None
             cells = Cells(lay_out(all_families(self.state, None)), self._place)
+        if f.PREDICTIONS in cells:
+            self._rows = Rows(cells, self.watched)
         self._series_of_route = len(cells.family(f.REQUESTS).values) // len(WAYS)
         return cells
 
@@ -219,42 +221,3 @@ class _Ways(dict[Way, int]):
     def __missing__(self, way: Way) -> int:
         found = self[way] = self._find(*way)
         return found
-
-
-def _numbers(columns: Sequence[Sequence[float]], count: int) -> FloatArray:
-    """Return columns of numbers, each of the same length, shape (columns, count)."""
-    return np.fromiter(chain.from_iterable(columns), np.float64, len(columns) * count).reshape(-1, count)
-
-
-def _stack(matrices: Sequence[FloatMatrix]) -> FloatMatrix:
-    """Return matrices, shape (n, d), one below the other; many single rows in half of the time numpy takes."""
-    if sum(map(len, matrices)) > len(matrices):
-        return np.concatenate(matrices)
-    rows: Any = matrices
-    return np.frombuffer(b"".join(rows), dtype=np.float32).reshape(-1, matrices[0].shape[1])
-
-
-def _columns(
-    answers: Sequence[Sequence[Answer] | Prediction],
-) -> tuple[NDArray[np.intp], FloatArray, FloatArray, FloatArray]:
-    """Return classes, their probabilities, sizes of prediction sets and novelty, shape (n,), in any order."""
-    # which kinds there are is found out faster than the kind of each
-    has_many = Prediction in set(map(type, answers))
-    many = [one for one in answers if isinstance(one, Prediction)] if has_many else []
-    few: Any = [one for one in answers if not isinstance(one, Prediction)] if has_many else answers
-    parts = [
-        (one.classes, one.probabilities[np.arange(len(one.classes)), one.classes], _sizes(one.sets), one.novelty)
-        for one in many
-    ]
-    few = list(chain.from_iterable(few))
-    if few:
-        columns: Any = Answer._make(zip(*few, strict=True))
-        classes, confidence = np.array(columns.prediction), list(map(max, columns.probabilities))
-        sizes = np.fromiter(map(sum, columns.members), np.float64, len(few))
-        parts.append((classes, np.array(confidence), sizes, np.array(columns.novelty)))
-    return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))  # type: ignore[return-value]
-
-
-def _sizes(sets: NDArray[np.bool_]) -> FloatArray:
-    """Return how many classes each prediction set has; a product is faster than a sum over short rows."""
-    return np.asarray(sets @ np.ones(sets.shape[1]))

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.env
     given = _parser().parse_args(arguments)
     steps = plan.steps(given.project, given.region, given.github)
     if given.dry_run:
-        for step in steps:
+        for step in (*steps, *plan.last_rights(given.project, given.github, "serviceAccount:SINK", "NUMBER")):
             print(f"# {step.name}\n{shlex.join(step.do)}")
         return 0
     try:
@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 def _settle(step: Step, env: Mapping[str, str]) -> bool:
     """Make what a step is about, unless it is there; returns whether it was made."""
     asked = subprocess.run(step.ask, env=dict(env), capture_output=True, text=True, check=False)
-    said = "\n".join(sorted(asked.stdout.split()))
-    if asked.returncode == 0 and (not step.expected or said == step.expected):
+    said = {line.strip() for line in asked.stdout.splitlines()}
+    if asked.returncode == 0 and said.issuperset(step.expected):
         print(f"is there  {step.name}", flush=True)
         return False
     run(step.do, env, stdin=_key(step, env))
@@ -86,15 +86,12 @@ def _let_in(project: str, github: str, env: Mapping[str, str]) -> None:
     """Let the log sink write to its dataset and GitHub act as the build: both have names only once they are there."""
     show = ["gcloud", "logging", "sinks", "describe", "rookery-predictions", f"--project={project}"]
     writer = run([*show, "--format=value(writerIdentity)"], env)
-    _settle(plan.right(project, ("projects",), project, "roles/bigquery.dataEditor", writer), env)
-    if not github:
-        return
     number = run(["gcloud", "projects", "describe", project, "--format=value(projectNumber)"], env)
-    pool = f"projects/{number}/locations/global/workloadIdentityPools/rookery"
-    member = f"principalSet://iam.googleapis.com/{pool}/attribute.repository/{github}"
-    build = plan.account("build", project)
-    _settle(plan.right(project, ("iam", "service-accounts"), build, "roles/iam.workloadIdentityUser", member), env)
-    print(f"set in GitHub: ROOKERY_IDENTITY_PROVIDER={pool}/providers/github ROOKERY_PROJECT={project}")
+    for step in plan.last_rights(project, github, writer, number):
+        _settle(step, env)
+    if github:
+        provider = f"{plan.pool(number)}/providers/github"
+        print(f"set in GitHub: ROOKERY_IDENTITY_PROVIDER={provider} ROOKERY_PROJECT={project}")
 
 
 def _print_roles(steps: Sequence[Step]) -> None:

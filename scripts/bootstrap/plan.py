@@ -29,7 +29,7 @@ BUILD_ROLES = (
     "roles/monitoring.viewer",
     "roles/ondemandscanning.admin",
 )
-RETENTION_SECONDS = 30 * 24 * 3600
+RETENTION_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Step:
         name: what it is, for people.
         ask: command that tells whether it is there.
         do: command that makes it.
-        expected: text that `ask` must print; empty if its exit status says it all.
+        expected: lines that `ask` must print, among others; none if its exit status says it all.
         stdin: `private` or `public` if `do` reads that half of the signing key from its standard input, else empty.
     """
 
     name: str
     ask: tuple[str, ...]
     do: tuple[str, ...]
-    expected: str = ""
+    expected: tuple[str, ...] = ()
     stdin: str = ""
 
 
@@ -71,16 +71,36 @@ def steps(project: str, region: str, github: str = "") -> tuple[Step, ...]:
     return tuple(parts)
 
 
+def last_rights(project: str, github: str, writer: str, number: str) -> tuple[Step, ...]:
+    """Return the rights of those who have names only once everything else is there.
+
+    Args:
+        project: the project's id.
+        github: as for `steps`.
+        writer: the log sink's identity, with `serviceAccount:` before it.
+        number: the project's number.
+    """
+    found = [right(project, ("projects",), project, "roles/bigquery.dataEditor", writer)]
+    if github:
+        member = f"principalSet://iam.googleapis.com/{pool(number)}/attribute.repository/{github}"
+        people = ("iam", "service-accounts")
+        found.append(right(project, people, account("build", project), "roles/iam.workloadIdentityUser", member))
+    return tuple(found)
+
+
+def pool(number: str) -> str:
+    """Return the name of our pool of workload identities in the project of a number."""
+    return f"projects/{number}/locations/global/workloadIdentityPools/rookery"
+
+
 def _gcloud(project: str, *words: str) -> tuple[str, ...]:
     return ("gcloud", *words, f"--project={project}", "--quiet")
 
 
 def _apis(project: str) -> Step:
     names = [f"{name}.googleapis.com" for name in APIS]
-    enabled = "--format=value(config.name)"
-    wanted = " OR ".join(f"config.name={name}" for name in names)
-    ask = _gcloud(project, "services", "list", "--enabled", f"--filter={wanted}", enabled)
-    return Step("APIs", ask, _gcloud(project, "services", "enable", *names), "\n".join(sorted(names)))
+    ask = _gcloud(project, "services", "list", "--enabled", "--format=value(config.name)")
+    return Step("APIs", ask, _gcloud(project, "services", "enable", *names), tuple(names))
 
 
 def _stores(project: str, region: str) -> list[Step]:
@@ -93,10 +113,9 @@ def _stores(project: str, region: str) -> list[Step]:
             _gcloud(project, *registry, "create", "rookery", where, "--repository-format=docker"),
         )
     ]
-    for kind, more in (
-        ("models", (f"--retention-period={RETENTION_SECONDS}s", "--soft-delete-duration=30d")),
-        ("build", ()),
-    ):
+    # a retention policy and versions exclude each other in a bucket; what is deleted can be brought back for so long,
+    # and nobody here has the right to overwrite or delete
+    for kind, more in (("models", (f"--soft-delete-duration={RETENTION_DAYS}d",)), ("build", ())):
         address = f"gs://{project}-rookery-{kind}"
         made = ("storage", "buckets", "create", address, where, "--uniform-bucket-level-access")
         do = _gcloud(project, *made, "--public-access-prevention", *more)
@@ -104,7 +123,7 @@ def _stores(project: str, region: str) -> list[Step]:
     address = f"gs://{project}-rookery-models"
     shown = _gcloud(project, "storage", "buckets", "describe", address, "--format=value(versioning_enabled)")
     do = _gcloud(project, "storage", "buckets", "update", address, "--versioning")
-    return [*found, Step(f"versions in {address}", shown, do, "True")]
+    return [*found, Step(f"versions in {address}", shown, do, ("True",))]
 
 
 def _accounts(project: str) -> list[Step]:
@@ -139,14 +158,15 @@ def _rights(project: str, region: str) -> list[Step]:
 def right(project: str, kind: Sequence[str], name: str, role: str, who: str, *where: str) -> Step:
     """Return the step that gives somebody a role on one thing; `kind` is gcloud's group of commands for it."""
     member = who if ":" in who else f"serviceAccount:{who}"
-    shown = ("--flatten=bindings[].members", f"--filter=bindings.role={role} AND bindings.members={member}")
-    ask = ("gcloud", *kind, "get-iam-policy", name, *where, *shown, "--format=value(bindings.role)")
+    # not all of these commands know --filter; one that holds only on a condition is shown with the condition's name
+    shown = 'value[separator=" "](bindings.role,bindings.members,bindings.condition.title)'
+    ask = ("gcloud", *kind, "get-iam-policy", name, *where, "--flatten=bindings[].members", f"--format={shown}")
     do = ("gcloud", *kind, "add-iam-policy-binding", name, *where, f"--member={member}", f"--role={role}")
     if kind != ("projects",):
         ask, do = (*ask, f"--project={project}"), (*do, f"--project={project}")
     else:
         do = (*do, "--condition=None")
-    return Step(f"{role} on {name} for {member}", (*ask, "--quiet"), (*do, "--quiet"), role)
+    return Step(f"{role} on {name} for {member}", (*ask, "--quiet"), (*do, "--quiet"), (f"{role} {member}",))
 
 
 def _keys(project: str, region: str) -> list[Step]:
@@ -175,13 +195,10 @@ def _keys(project: str, region: str) -> list[Step]:
             _gcloud(project, "kms", "keys", "describe", "image-signing", *ring),
             _gcloud(project, "kms", "keys", "create", "image-signing", *ring, *kind),
         ),
-        right(
-            project,
-            ("kms", "keys"),
-            "image-signing",
-            "roles/cloudkms.signerVerifier",
-            account("build", project),
-            *ring,
+        # signing needs the newest version's number, and so the right to see them
+        *(
+            right(project, ("kms", "keys"), "image-signing", role, account("build", project), *ring)
+            for role in ("roles/cloudkms.signerVerifier", "roles/cloudkms.viewer")
         ),
     ]
 

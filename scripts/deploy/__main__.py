@@ -31,7 +31,7 @@ exit status: 0 deployed, 1 it failed, 2 wrong usage, 3 somebody else changed the
 
 def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; EXAMPLES has the exit statuses."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         given.project = given.project or configured("project", env)
         given.region = given.region or configured("run/region", env) or "us-central1"
@@ -52,16 +52,16 @@ def _refuse(status: int, text: str) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="python -m scripts.deploy",
         description="Deploy a revision without traffic, tagged candidate; `make rollout` gives it traffic.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where, what = _where(), _what()
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs = top.add_subparsers(dest="verb", required=True)
     submit = verbs.add_parser("submit", parents=[where], help="have Cloud Build do everything, from check to rollout")
     submit.add_argument("--spec", default="model/specs/penguins.toml", help="what to train (default: penguins)")
     submit.add_argument("--bundle", default="", help="gs://…/<digest>/ of a published bundle, instead of training")
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     filled = verbs.add_parser("render", parents=[where, what], help="print the file for `gcloud run services replace`")
     for verb in (one, filled):
         verb.add_argument("--image", required=True, help="image, best by digest")
-    return parser
+    return top
 
 
 def _where() -> argparse.ArgumentParser:
@@ -124,7 +124,7 @@ def _revision(given: argparse.Namespace, env: Mapping[str, str]) -> None:
     release = _release(given, given.image)
     url, candidate = revision.deploy(services, yaml.safe_load(given.file.read_text()), release)
     if given.public:
-        _open(given, env)
+        run(open_command(given), env)
     print(f"CLOUD_RUN_URL={url}\nCANDIDATE_URL={candidate}\nREVISION={release.revision}")
 
 
@@ -140,7 +140,7 @@ def _submit(given: argparse.Namespace, env: Mapping[str, str]) -> None:
         raise CommandError(f"Cloud Build succeeded, but there is no service {given.service}; see its log")
     if given.public:
         # with the caller's own rights: the build's account cannot open a service
-        _open(given, env)
+        run(open_command(given), env)
     print(f"CLOUD_RUN_URL={found['status']['url']}")
 
 
@@ -148,11 +148,11 @@ def _services(given: argparse.Namespace, env: Mapping[str, str]) -> Services:
     return Services(Place.of(given.project, given.region, env), credentials.session(env))
 
 
-def _open(given: argparse.Namespace, env: Mapping[str, str]) -> None:
-    """Let everybody call the service; asking for what is so already changes nothing."""
+def open_command(given: argparse.Namespace) -> list[str]:
+    """Return gcloud's command that lets everybody call the service; where they may already, it changes nothing."""
     command = ["gcloud", "run", "services", "add-iam-policy-binding", given.service]
     command += [f"--project={given.project}", f"--region={given.region}"]
-    run([*command, "--member=allUsers", "--role=roles/run.invoker"], env)
+    return [*command, "--member=allUsers", "--role=roles/run.invoker"]
 
 
 if __name__ == "__main__":

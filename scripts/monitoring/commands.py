@@ -15,8 +15,8 @@ from scripts.monitoring.files import CHANNEL
 
 # what a command that changes something would have answered
 UNKNOWN = "NAME"
-# commands that gcloud has nowhere else
-ALPHA = ("channels", "policies")
+# what gcloud has not declared stable yet
+TRACKS = {"channels": ("beta",), "policies": ("alpha",)}
 
 Run = Callable[[Sequence[str]], str]
 
@@ -114,5 +114,15 @@ class Applying:
 
     def _gcloud(self, kind: str, verb: str, *arguments: str) -> str:
         """Run one command of gcloud."""
-        start = ("gcloud", "alpha") if kind in ALPHA else ("gcloud",)
-        return self._act((*start, "monitoring", kind, verb, *arguments, f"--project={self._project}", "--quiet"))
+        return self._act(
+            (
+                "gcloud",
+                *TRACKS.get(kind, ()),
+                "monitoring",
+                kind,
+                verb,
+                *arguments,
+                f"--project={self._project}",
+                "--quiet",
+            )
+        )

@@ -29,7 +29,7 @@ class Intake:
         self.max_instances = settings.max_instances
         self.limits = Limits.of_columns(self.features, settings.max_instances)
         self.has_texts = any(feature.is_category for feature in self.features)
-        self._judge, self._accept = native.judge, native.accept
+        self._native, self._accept = native, native.accept
         self._is_positional = settings.positional
 
     def rows(self, rows: object, names: list[str] | None = None) -> Instances:
@@ -47,7 +47,7 @@ class Intake:
             if found is not None:
                 return found
         body = {"instances": rows} if names is None else {"instances": rows, "features": names}
-        return self._judge.judge(body, DEFAULTS)
+        return self._native.judge.judge(body, DEFAULTS)
 
     def objects_or_arrays(self, rows: object) -> Instances:
         """Judge rows that are objects, or arrays in the order of the manifest.

@@ -11,6 +11,7 @@ import orjson
 
 from model.predictor import Prediction
 from service import decode
+from service.decode import json_type
 from service.dialects import Dialect
 from service.errors import (
     AmbiguousBody,
@@ -27,7 +28,6 @@ from service.form import Call, Form, refuse_headers
 from service.instances import DEFAULTS, Instances, Options
 from service.protocols.intake import Intake
 from service.reply import JSON, Headers, Reply
-from service.schemas import json_type
 
 CSV = "text/csv"
 LINES = "application/jsonlines"

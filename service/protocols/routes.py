@@ -7,12 +7,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
+from werkzeug.routing import BaseConverter
 
 from service import dialects, stopping
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.dialects import OWN, Dialect
-from service.errors import MethodNotAllowed
 from service.ops import as_json
 from service.routes import to_call, to_response
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from service.protocols.intake import Intake
 
 SUFFIX = ":predict"
+
+
+class ModelName(BaseConverter):
+    """A part of a path that does not end in the verb, so that a path is one route and `Allow` names its methods."""
+
+    regex = f"(?:(?!{SUFFIX}$)[^/])+"
 
 
 def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
@@ -104,18 +110,16 @@ def _add_v2(routes: Blueprint, answerer: Answerer, settings: Settings, intake: C
 
 def _add_v1(routes: Blueprint, answerer: Answerer, intake: Callable[[], Intake]) -> None:
     """Add KServe's first protocol."""
+    routes.record_once(lambda state: state.app.url_map.converters.update(model_name=ModelName))
 
     @routes.get("/v1/models")
     def v1_models() -> Response:
         return as_json({"models": [answerer.require_model().predictor.manifest.name]})
 
-    @routes.get("/v1/models/<model>")
+    @routes.get("/v1/models/<model_name:model>")
     def v1_model(model: str) -> Response:
         from service.protocols import v2
 
-        if model.endswith(SUFFIX):
-            # the framework would read the verb as a part of the name
-            raise MethodNotAllowed(detail="allowed: POST", headers=(("Allow", "POST"),))
         _refuse_unready(answerer)
         v2.refuse_other(answerer.require_model().predictor.manifest, model)
         return as_json({"name": model, "ready": True})

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from service.decode import json_type
 from service.errors import InvalidInstance, Problem, echo
 from service.protocols.intake import Column
-from service.schemas import json_type
 
 # by datatype, little-endian as the protocol has them
 NUMERIC = {
@@ -136,9 +136,14 @@ def _from_json(data: object, shape: tuple[int, ...], datatype: str, place: str) 
         if not kinds <= {str, type(None)}:
             _refuse_element(flat, (str, type(None)), "a string", place)
         return flat
-    wanted = (float, int, type(None)) if datatype.startswith("FP") else (int, type(None))
-    if not kinds <= set(wanted):
-        _refuse_element(flat, wanted, "a number" if float in wanted else "a whole number", place)
+    is_whole = not datatype.startswith("FP")
+    if not kinds <= {float, int, type(None)}:
+        _refuse_element(flat, (float, int, type(None)), "a whole number" if is_whole else "a number", place)
+    if is_whole and float in kinds:
+        # in JSON 7.0 is a whole number
+        for index, value in enumerate(flat):
+            if type(value) is float and not value.is_integer():
+                _refuse(f"{place}/{index}", "type", "must be a whole number, not a fraction")
     if type(None) in kinds:
         flat = [math.nan if value is None else value for value in flat]
     column = np.array(flat, dtype=np.float64)
@@ -159,9 +164,7 @@ def _flat(data: list[Any], shape: tuple[int, ...], place: str) -> list[Any]:
 def _refuse_element(flat: Sequence[object], wanted: tuple[type, ...], words: str, place: str) -> NoReturn:
     """Name the first element of a wrong type."""
     index = next(index for index, value in enumerate(flat) if type(value) not in wanted)
-    value = flat[index]
-    found = "a fraction" if isinstance(value, float) and float not in wanted else json_type(value)
-    _refuse(f"{place}/{index}", "type", f"must be {words}, not {found}")
+    _refuse(f"{place}/{index}", "type", f"must be {words}, not {json_type(flat[index])}")
 
 
 def _refuse_overflow(column: NDArray[np.float64], datatype: str, place: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from model.predictor import Prediction
 from service import decode
+from service.decode import json_type
 from service.dialects import V1, Dialect
 from service.errors import InvalidInstance, Problem, pointer
 from service.form import Call, Form, refuse_headers
 from service.instances import DEFAULTS, Instances, Options
 from service.protocols.intake import Intake
 from service.reply import JSON, Headers, Reply
-from service.schemas import json_type
 
 # beside the instances; what they would ask for is not offered, and they change no answer
 IGNORED = ("parameters", "signature_name")

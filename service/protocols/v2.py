@@ -13,13 +13,13 @@ from model.domain import Feature
 from model.manifest import Manifest
 from model.predictor import Prediction
 from service import decode, dialects
+from service.decode import json_type
 from service.errors import InvalidInstance, MalformedBody, Problem, RouteNotFound, ServiceError, echo, moved
 from service.form import Call, Form, refuse_headers
 from service.instances import DEFAULTS, Instances, Options
 from service.protocols.intake import Intake
 from service.protocols.tensors import NUMERIC, Reader, Tensor, to_raw_texts
 from service.reply import JSON, Headers, Reply
-from service.schemas import json_type
 
 RAW = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"

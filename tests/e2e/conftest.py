@@ -16,7 +16,7 @@ from tests.integration.servers import ROOT
 from .containers import Container, Context, Image
 
 # minutes and root, or a browser: collected only when they are named
-collect_ignore = ["test_container.py", "page"]
+collect_ignore = ["test_container.py", "test_pod.py", "page"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PLANTED = b"planted-" + b"4f1c9b7e"

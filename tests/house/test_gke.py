@@ -18,7 +18,7 @@ from service.config import Settings
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = tomllib.loads((ROOT / "slo.toml").read_text())["load"]
 CHOSEN, PODS = LOAD["deploy"], LOAD["gke"]
-FOLDERS = ["deploy/gke", "deploy/gke/iris"]
+FOLDERS = ["deploy/gke", "deploy/gke/iris", "deploy/gke/measured"]
 IMAGE = f"europe-west1-docker.pkg.dev/p/r/rookery@sha256:{'0' * 64}"
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -68,15 +68,27 @@ def test_everything_is_there_and_selects_the_same_pods(folder: str):
 @needs_kubectl
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_pods_have_what_was_chosen(folder: str):
-    kinds = rendered(folder)
+    kinds, chosen = rendered(folder), PODS["measured"] if folder.endswith("measured") else PODS
     resources, autoscaler = container_of(kinds)["resources"], kinds["HorizontalPodAutoscaler"]["spec"]
 
-    assert resources["requests"]["cpu"] == f"{PODS['request_cpu'] * 1000:.0f}m"
-    assert resources["limits"] == {"cpu": f"{PODS['limit_cpu'] * 1000:.0f}m", "memory": f"{PODS['memory_mib']}Mi"}
-    assert kinds["Deployment"]["spec"]["replicas"] == autoscaler["minReplicas"] == PODS["replicas_min"]
-    assert autoscaler["maxReplicas"] == PODS["replicas_max"]
+    assert resources["requests"]["cpu"] == f"{chosen['request_cpu'] * 1000:.0f}m"
+    assert resources["limits"] == {"cpu": f"{chosen['limit_cpu'] * 1000:.0f}m", "memory": f"{chosen['memory_mib']}Mi"}
+    assert kinds["Deployment"]["spec"]["replicas"] == autoscaler["minReplicas"] == chosen["replicas_min"]
+    assert autoscaler["maxReplicas"] == chosen["replicas_max"]
     target = autoscaler["metrics"][0]["resource"]["target"]
-    assert target == {"type": "Utilization", "averageUtilization": PODS["cpu_target"] * 100}
+    assert target == {"type": "Utilization", "averageUtilization": chosen["cpu_target"] * 100}
+
+
+@needs_kubectl
+def test_kserve_runs_the_same_container_on_one_cpu():
+    (service,) = rendered("deploy/gke/kserve").values()
+    (container,) = service["spec"]["predictor"]["containers"]
+
+    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": f"{PODS['memory_mib']}Mi"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    probes = {container[name]["httpGet"]["path"] for name in ("readinessProbe", "livenessProbe")}
+    assert probes == {"/v2/health/ready", "/v2/health/live"}
 
 
 @needs_kubectl
@@ -141,7 +153,7 @@ def test_script_applies_the_pinned_image_and_keeps_the_autoscalers_number(folder
     assert done.returncode == 0, done.stderr
     assert container_of(applied)["image"] == IMAGE
     assert applied["Deployment"]["spec"]["replicas"] == 7
-    assert applied["Namespace"]["metadata"]["name"] == ("rookery" if folder == "deploy/gke" else "rookery-iris")
+    assert applied["Namespace"]["metadata"]["name"] == ("rookery-iris" if folder.endswith("iris") else "rookery")
 
 
 def test_script_refuses_an_image_that_is_not_pinned(tmp_path: Path):

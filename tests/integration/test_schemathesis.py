@@ -11,23 +11,39 @@ from . import conformance
 from .conftest import Shared, Tell
 
 EXAMPLES = 50
+# of each of the many operations of the protocols
+FEW = 10
+SETTINGS = {
+    "ROOKERY_FEEDBACK": "true",
+    "AIP_PREDICT_ROUTE": "/v1/endpoints/1:predict",
+    "AIP_HEALTH_ROUTE": "/v1/endpoints/1",
+}
 # few, so that it is quick to write more
 MAX_INSTANCES = 20
 
 
 @pytest.mark.parametrize(
-    ("model", "run"), [("penguins", "all checks"), ("penguins", "all parameters"), ("iris", "all checks")]
+    ("model", "run", "examples"),
+    [
+        ("penguins", "all checks", EXAMPLES),
+        ("penguins", "all parameters", EXAMPLES),
+        ("iris", "all checks", EXAMPLES),
+        ("penguins", "protocols", FEW),
+    ],
 )
 def test_every_answer_keeps_the_document(
-    shared: Shared, bundles: dict[str, Path], tmp_path: Path, tell: Tell, model: str, run: str
+    shared: Shared, bundles: dict[str, Path], tmp_path: Path, tell: Tell, model: str, run: str, examples: int
 ) -> None:
-    server = shared({"MODEL_URI": str(bundles[model]), "MAX_INSTANCES": str(MAX_INSTANCES)})
-    found = conformance.run(server, run, EXAMPLES, tmp_path)
+    server = shared({"MODEL_URI": str(bundles[model]), "MAX_INSTANCES": str(MAX_INSTANCES), **SETTINGS})
+    found = conformance.run(server, run, examples, tmp_path)
+    told = [one for path in server.get("/openapi.json").json()["paths"].values() for one in path.values()]
+    own, protocols = ([one for one in told if ("tags" in one) == has_tag] for has_tag in (False, True))
 
     tell(f"A7: {model}, {run}: {found.cases} cases, {found.failures} failures")
     assert found.failures == 0, found.text
-    assert found.operations[0] == found.operations[1] >= 5
-    assert found.cases > EXAMPLES
+    assert found.operations[0] == found.operations[1] == (len(protocols) if run == "protocols" else len(own))
+    assert (len(own), len(protocols)) == (9, 19)
+    assert found.cases > examples
 
 
 def test_a_document_that_lies_is_found_out(shared: Shared, bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ def test_all_short_forms_together_leave_time_for_the_rest_of_ten_minutes():
     assert sum(scenarios.named(name, quick=True).seconds for name in scenarios.FULL) < 300
 
 
+def test_soak_is_as_long_as_there_is_time():
+    assert scenarios.named("soak", quick=False).seconds == 3600
+    assert scenarios.named("soak", quick=False, soak_seconds=240).seconds == 240
+    assert scenarios.named("normal", quick=False, soak_seconds=240).seconds == 300
+
+
 def test_stage_is_found_by_time():
     spike = scenarios.named("spike", quick=False)
 

@@ -13,14 +13,17 @@ def run(samples: list[tuple[float, float, str, str]], stages: list[list[Any]], *
     names = ("start", "seconds", "kind", "failure")
     blank = [None] * len(samples)
     return {
+        "format": summary.FORMAT,
         "stages": stages,
         "samples": {
             **{name: list(column) for name, column in zip(names, columns, strict=True)},
+            "trace_id": more.get("trace_id", [""] * len(samples)),
             "predict_ms": more.get("predict_ms", blank),
             "total_ms": more.get("total_ms", blank),
         },
         "resources": more.get("resources", []),
         "instance": more.get("instance"),
+        "traces": more.get("traces"),
     }
 
 
@@ -60,10 +63,38 @@ def test_model_share_and_use_are_of_the_stage():
         )
     )["phases"][0]
 
-    assert found["share"] == {"requests": 100, "model_ms": 0.5, "service_ms": 1.0, "whole_ms": 2.0}
+    assert found["share"] == {
+        "from": "Server-Timing",
+        "requests": 100,
+        "model_ms": 0.5,
+        "service_ms": 1.0,
+        "whole_ms": 2.0,
+    }
     assert (found["cpu"], found["memory_mb"], found["caller_cpu"]) == (0.25, 64, 0.5)
     # Little's law: ten a second that take 2 ms each
     assert found["in_flight"] == 0.02
+
+
+def test_time_is_told_by_traces_where_there_are_any_and_the_whole_is_of_the_same_requests():
+    samples = [(n / 10, 0.002 if n % 5 else 0.004, "single", "") for n in range(100)]
+    ids = ["" if n % 5 else f"{n:032x}" for n in range(100)]
+    found = summary.of(
+        run(
+            samples,
+            [["steady", 10, 5]],
+            trace_id=ids,
+            traces={trace_id: [0.1, 0.4] for trace_id in ids[:50] if trace_id},
+            predict_ms=[9.0] * 100,
+            total_ms=[9.0] * 100,
+        )
+    )["phases"][0]
+
+    assert found["share"] == {"from": "traces", "requests": 10, "model_ms": 0.1, "service_ms": 0.4, "whole_ms": 4.0}
+
+
+def test_a_run_of_another_version_is_refused_by_name():
+    with pytest.raises(SystemExit, match="format None, not 2"):
+        summary.of({"format": None})
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.001, 0.0123, 9.87])

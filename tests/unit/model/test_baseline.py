@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from model import baseline
-from model.baseline import REST, lay_out
+from model.baseline import REST, Baseline, lay_out
+from model.bins import FEW_VALUES
 from model.dataset import Dataset
 from model.manifest import Manifest
 from model.predictor import Predictor
@@ -92,9 +93,27 @@ def test_many_rows_are_counted_as_each_variable_counts_its_own(penguins_predicto
 
     together = found.count(rows, answers.probabilities, answers.novelty)
 
-    assert len(rows) >= baseline.MANY_ROWS
+    assert len(rows) >= FEW_VALUES
     for variable, column, counts in zip(found.variables, columns, together, strict=True):
         np.testing.assert_array_equal(counts, variable.count(column))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 500])
+def test_nulls_and_closed_lists_are_counted_beside_numbers(rows):
+    random = np.random.default_rng(rows)
+    variables = (
+        lay_out("feature", "a", DECILES, [20] * 10, 30),
+        lay_out("feature", "b", None, [50, 1, 60, 2], 40),
+        lay_out("feature", "c", None, [50, 60]),
+        lay_out("novelty", "", DECILES, [100, 5, 5, 5, 5, 5, 5, 5, 5, 60]),
+    )
+    columns = [random.uniform(-10, 110, rows), random.integers(0, 4, rows), random.integers(0, 2, rows)]
+    values = np.column_stack([*columns, random.uniform(0, 100, rows)])
+    values[random.random((rows, 4)) < [0.3, 0.3, 0, 0]] = np.nan
+    bins = Baseline(variables).bins()
+
+    for variable, column, counts in zip(variables, values.T, bins.split(bins.count(values)), strict=True):
+        assert counts.tolist() == variable.count(column).tolist()
 
 
 def test_predictions_are_compared_with_predictions_out_of_fold(manifest: Manifest):

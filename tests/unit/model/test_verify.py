@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from model import bundle, verify
+from model import bundle, predictor, verify
 from model import manifest as manifests
 from model.errors import BundleError
 from model.manifest import MAX_MANIFEST_BYTES
@@ -162,6 +162,43 @@ def test_manifest_rewritten_to_fit_other_files_has_another_digest(copy: Path, pe
 
     assert refusal(copy).code == "structure_invalid"
     assert refusal(copy, penguins.digest).code == "digest_mismatch"
+
+
+def _spoil_onnx(folder: Path, penguins: VerifiedBundle) -> None:
+    """Put a file that is no model where nothing but its structure is wrong."""
+    (folder / "model.onnx").write_bytes(b"no model")
+    files = tuple(bundle.part(part.name, (folder / part.name).read_bytes()) for part in penguins.manifest.files)
+    _rewrite_manifest(files=files)(folder)
+
+
+def test_structure_of_what_is_not_loaded_is_seen_once_it_is(copy: Path, penguins: VerifiedBundle):
+    _spoil_onnx(copy, penguins)
+
+    found = verify.read(copy, only="tables")
+
+    assert found.unseen == {"model.onnx"}
+    assert predictor.load(found, "tables").engine.name == "tables"
+    with pytest.raises(BundleError, match=r"model\.onnx") as caught:
+        predictor.load(found, "onnx")
+    assert caught.value.code == "structure_invalid"
+
+
+@pytest.mark.parametrize("only", [None, "onnx"])
+def test_structure_is_seen_before_anything_is_loaded(copy: Path, penguins: VerifiedBundle, only):
+    _spoil_onnx(copy, penguins)
+
+    with pytest.raises(BundleError, match=r"model\.onnx") as caught:
+        verify.read(copy, only=only)
+    assert caught.value.code == "structure_invalid"
+
+
+def test_what_explains_is_seen_whatever_engine_serves(copy: Path, penguins: VerifiedBundle):
+    (copy / "model.json").write_bytes(b"{}")
+    files = tuple(bundle.part(part.name, (copy / part.name).read_bytes()) for part in penguins.manifest.files)
+    _rewrite_manifest(files=files)(copy)
+
+    with pytest.raises(BundleError, match=r"model\.json"):
+        verify.read(copy, only="onnx")
 
 
 def test_every_single_bit_counts(copy: Path, penguins: VerifiedBundle):

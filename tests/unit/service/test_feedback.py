@@ -85,7 +85,10 @@ def test_a_truth_counts_once_and_what_is_not_known_counts_apart(service):
 
 def test_a_row_of_a_batch_is_named(service):
     service.predict("r-1", count=3)
-    assert [service.tell({"request_id": "r-1", "label": "Adelie", "row": row}).json["is_known"] for row in (2, 3)] == [
+    assert [
+        service.tell({"request_id": "r-1", "label": "Adelie", "row": row}).json["is_known"] for row in (2, 1.0, 3)
+    ] == [
+        True,
         True,
         False,
     ]

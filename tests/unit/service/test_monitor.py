@@ -142,6 +142,27 @@ def test_calls_are_handed_on_in_order_once_there_are_many():
     assert [call.request_id for call in reader.calls] == [str(number) for number in range(2 * MOST_CALLS + 1)]
 
 
+def test_what_one_thread_notes_can_be_put_off_and_no_other_waits_for_it():
+    reader, later = Reader(), []
+    monitor = Monitor([reader])
+    monitor.put_off(later.append)
+
+    def note(count: int) -> None:
+        for _ in range(count):
+            monitor.note_refusal(Overloaded(), "")
+
+    note(MOST_CALLS + 2)
+    assert (len(later), reader.calls) == (1, [])
+    later.pop()()
+    assert len(reader.calls) == MOST_CALLS + 2
+    note(MOST_CALLS)
+    assert len(later) == 1
+    thread = threading.Thread(target=note, args=(1,))
+    thread.start()
+    thread.join()
+    assert len(reader.calls) == 2 * MOST_CALLS + 3
+
+
 def test_none_is_lost_or_read_twice_when_many_threads_note_them():
     reader = Reader()
     monitor = Monitor([reader])

@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
-from service.openapi import document
+from service.openapi.document import document
 from tests.unit.service.calls import ADELIE, PLOT, ROWS, request
 
 MODELS = list(ROWS)
@@ -23,7 +23,7 @@ MODELS = list(ROWS)
 def documents(answerers: dict[str, Answerer]) -> dict[str, dict[str, Any]]:
     """The document of every model, as it goes over the wire."""
     return {
-        name: json.loads(json.dumps(document(a.require_model().predictor.manifest, 10_000, "abc")))
+        name: json.loads(json.dumps(document(a.require_model().predictor.manifest, Settings(commit="abc"))))
         for name, a in answerers.items()
     }
 
@@ -167,6 +167,7 @@ def test_every_status_of_the_contract_is_declared(documents):
     assert {name for response in declared.values() for name in response["headers"]} == {
         "X-Request-Id",
         "Accept-Encoding",
+        "Retry-After",
     }
     assert set(declared["415"]["headers"]) == {"X-Request-Id", "Accept-Encoding"}
 
