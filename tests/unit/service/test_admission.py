@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import CALL_BYTES, RESERVE, ROUNDS, SLICE_SECONDS, TAKING_SECONDS, Admission, Lane, overloaded
+from service.admission import CALL_BYTES, RESERVE, ROUNDS, SLICE_SECONDS, Admission, Lane, overloaded
 
 BUDGET = 0.25
 MOST = 20
@@ -191,26 +191,6 @@ def test_the_loop_goes_round_between_two_slices(door):
     door.loop.turn()
     before = len(door.answered)
     for _ in range(ROUNDS - 1):
-        door.loop.turn()
-    assert len(door.answered) == before
-    door.loop.turn()
-    assert len(door.answered) == before + 1
-
-
-def test_the_loop_goes_round_as_long_as_connections_come_up_to_a_bound(door):
-    for number in range(10):
-        door.ask(number, SLICE_SECONDS)
-    door.loop.turn()
-    before, rounds, each = len(door.answered), 0, TAKING_SECONDS / 16
-    while len(door.answered) == before:
-        door.admission.connected()
-        door.loop.now += each
-        door.loop.turn()
-        rounds += 1
-    assert rounds == 16
-    before = len(door.answered)
-    door.admission.connected()
-    for _ in range(ROUNDS):
         door.loop.turn()
     assert len(door.answered) == before
     door.loop.turn()
