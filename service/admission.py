@@ -16,6 +16,8 @@ SLICE_SECONDS = 0.005
 WEIGHT = 0.1
 # a stall, or what the first explanation has to build, is forgotten sooner than that
 WEIGHT_DOWN = 0.5
+# one look makes the estimate grow by no more: a process that was not run for a while is no slower afterwards
+GROWTH = 2.0
 # the loop goes round so often between two slices: a probe takes several rounds, and need not wait for as many slices
 ROUNDS = 4
 # the estimate must leave this part of the budget over, or requests that were let in would expire too often
@@ -107,7 +109,8 @@ class Admission:
         """Note how long some requests occupied the loop, on an average."""
         if not self._seconds_each:
             self._seconds_each = seconds
-        self._seconds_each += min(1.0, WEIGHT * count) * (seconds - self._seconds_each)
+        found = self._seconds_each + min(1.0, WEIGHT * count) * (seconds - self._seconds_each)
+        self._seconds_each = min(found, GROWTH * self._seconds_each)
 
     def _begin(self, now: float) -> None:
         """Begin a turn of a loop that had nothing to do."""
@@ -125,10 +128,15 @@ class Admission:
         if self._rounds_left > 0:
             self._next_turn()
             return
+        now = self._clock()
         if not self._queue:
-            self._turn_began = None
+            if now - self._looked < SLICE_SECONDS:
+                self._turn_began = None
+                return
+            # an answer on the spot took long: who came meanwhile, one by one if they have to be accepted, has waited
+            self._linger(now)
             return
-        self._turn_began = began = now = self._clock()
+        self._turn_began = began = now
         answered = 0
         while self._queue:
             request, arrived = self._queue.popleft()
@@ -142,8 +150,12 @@ class Admission:
         if answered:
             # reading and refusing others is part of what each one takes
             self.took((now - self._looked) / answered, answered)
-        self._looked_before, self._looked = self._looked, now
         # also with nobody left: who was not read during this slice comes in the next turn, and has waited for it
+        self._linger(now)
+
+    def _linger(self, now: float) -> None:
+        """Let the loop look at its sockets before the next slice."""
+        self._looked_before, self._looked = self._looked, now
         self._rounds_left = ROUNDS
         self._next_turn()
 

@@ -316,3 +316,22 @@ def test_work_that_was_not_done_teaches_nothing():
 
 def test_the_refusal_says_when_to_come_again():
     assert (overloaded().status, overloaded().headers) == (503, (("Retry-After", "1"),))
+
+
+def test_a_stall_is_no_pace():
+    door = Door(most_waiting=100)
+    for number in range(20):
+        door.ask(number, 0.001)
+        door.loop.settle()
+    door.ask(20, 0.006)
+    door.ask(21, 0.001)
+    # the process is not run for a while, in the middle of a turn
+    door.loop.now += 0.14
+    door.loop.turn()
+    for _ in range(ROUNDS + 1):
+        door.loop.turn()
+    # what has come meanwhile, at 300 a second
+    words = [door.ask(number, 0.001) for number in range(22, 64)]
+
+    assert "refused" not in words
+    assert 0 < door.admission.wait_seconds < BUDGET * (1 - RESERVE)
