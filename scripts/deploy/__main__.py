@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from model.command_line import Parser
 from scripts.deploy import build, revision
 from scripts.deploy.gcloud import CommandError, configured, run
 from scripts.deploy.release import Release, ReleaseError, fill, revision_name
@@ -52,13 +53,12 @@ def _refuse(status: int, text: str) -> int:
     return status
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m scripts.deploy",
         description="Deploy a revision without traffic, tagged candidate; `make rollout` gives it traffic.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where, what = _where(), _what()
     verbs = top.add_subparsers(dest="verb", required=True)
@@ -73,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _where() -> argparse.ArgumentParser:
-    where = argparse.ArgumentParser(add_help=False)
+def _where() -> Parser:
+    where = Parser(add_help=False)
     where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
     where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
     where.add_argument("--service", default="rookery", help="name of the service (default: rookery)")
@@ -82,8 +82,8 @@ def _where() -> argparse.ArgumentParser:
     return where
 
 
-def _what() -> argparse.ArgumentParser:
-    what = argparse.ArgumentParser(add_help=False)
+def _what() -> Parser:
+    what = Parser(add_help=False)
     what.add_argument("--model-uri", required=True, help="gs://bucket/prefix/<digest>/ as `make publish` prints it")
     what.add_argument("--model-digest", required=True, help="the bundle's digest: sha256:…")
     what.add_argument("--model-contract", default="", help="ROOKERY_MODEL_CONTRACT as `make publish` prints it")

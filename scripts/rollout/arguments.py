@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from model.command_line import Parser
+
 EXAMPLES = """examples:
   python -m scripts.rollout run --project my-project --region europe-west1 --bundle bundles/penguins
   python -m scripts.rollout run --plan blue-green --bundle gs://my-models/penguins/1dbd…905f/ --metrics http://prometheus:9090
@@ -24,13 +26,12 @@ exit status:
 RECORD = Path("rollouts.jsonl")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m scripts.rollout",
         description="Give a candidate traffic step by step, judged by errors, latency and what the model answers.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
     where, judged, probed, told = _where(), _judged(), _probed(), _told()
@@ -72,15 +73,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Parser],
     name: str,
-    parents: list[argparse.ArgumentParser],
+    parents: list[Parser],
     text: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     example = f"example: python -m scripts.rollout {name}" + (" --bundle bundles/penguins" if name == "run" else "")
-    found: argparse.ArgumentParser = verbs.add_parser(
-        name, parents=parents, help=text, description=text, epilog=example
-    )
+    found: Parser = verbs.add_parser(name, parents=parents, help=text, description=text, epilog=example)
     return found
 
 
@@ -90,23 +89,23 @@ def _positive(text: str) -> int:
     return number
 
 
-def _where() -> argparse.ArgumentParser:
-    where = argparse.ArgumentParser(add_help=False)
+def _where() -> Parser:
+    where = Parser(add_help=False)
     where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
     where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
     where.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
     return where
 
 
-def _judged() -> argparse.ArgumentParser:
-    judged = argparse.ArgumentParser(add_help=False)
+def _judged() -> Parser:
+    judged = Parser(add_help=False)
     judged.add_argument("--slo", type=Path, default=Path("slo.toml"), help="what is tolerated (default: %(default)s)")
     judged.add_argument("--plan", help="canary or blue-green (default: that of the rollout under way, else canary)")
     return judged
 
 
-def _tokens() -> argparse.ArgumentParser:
-    tokens = argparse.ArgumentParser(add_help=False)
+def _tokens() -> Parser:
+    tokens = Parser(add_help=False)
     tokens.add_argument(
         "--token",
         choices=("auto", "none"),
@@ -116,15 +115,15 @@ def _tokens() -> argparse.ArgumentParser:
     return tokens
 
 
-def _probed() -> argparse.ArgumentParser:
-    probed = argparse.ArgumentParser(add_help=False, parents=[_tokens()])
+def _probed() -> Parser:
+    probed = Parser(add_help=False, parents=[_tokens()])
     probed.add_argument("--bundle", required=True, help="what the candidate is to serve: a folder, or gs://…/<digest>/")
     probed.add_argument("--digest", help="the digest it must have")
     return probed
 
 
-def _told() -> argparse.ArgumentParser:
-    told = argparse.ArgumentParser(add_help=False, parents=[_json()])
+def _told() -> Parser:
+    told = Parser(add_help=False, parents=[_json()])
     told.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
     told.add_argument("--cloud-logging", action="store_true", help="keep the record in Cloud Logging as well")
     told.add_argument("--webhook", metavar="URL", help="POST every move there")
@@ -133,20 +132,20 @@ def _told() -> argparse.ArgumentParser:
     return told
 
 
-def _recorded() -> argparse.ArgumentParser:
-    recorded = argparse.ArgumentParser(add_help=False)
+def _recorded() -> Parser:
+    recorded = Parser(add_help=False)
     recorded.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
     recorded.add_argument("--rollout", help="name of the rollout (default: the last one)")
     return recorded
 
 
-def _reason() -> argparse.ArgumentParser:
-    reason = argparse.ArgumentParser(add_help=False)
+def _reason() -> Parser:
+    reason = Parser(add_help=False)
     reason.add_argument("--reason", default="", help="why, for the record")
     return reason
 
 
-def _json() -> argparse.ArgumentParser:
-    as_json = argparse.ArgumentParser(add_help=False)
+def _json() -> Parser:
+    as_json = Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON")
     return as_json
