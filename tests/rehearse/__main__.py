@@ -16,10 +16,17 @@ HEAD = f"{'scenario':<17}{'expected':<25}{'seen':<25}{'seconds':>8}{'requests':>
 HEAD += f"{'lost':>6}{'by stable':>11}{'wrong':>7}{'left':>6}"
 
 
-def rehearse(scenario: Scenario, bundle: Path, *, is_verbose: bool = False) -> tuple[bool, str]:
+def rehearse(
+    scenario: Scenario,
+    bundle: Path,
+    *,
+    stable: Path | None = None,
+    changed_max: float = 0.05,
+    is_verbose: bool = False,
+) -> tuple[bool, str]:
     """Play one scenario; returns whether all was as it must be, and its line of the table."""
     began = time.monotonic()
-    with Stage(bundle, deadline_seconds=scenario.deadline_seconds) as stage:
+    with Stage(bundle, stable=stable, deadline_seconds=scenario.deadline_seconds, changed_max=changed_max) as stage:
         try:
             seen = scenario.play(stage)
         except (AssertionError, TimeoutError, KeyError) as error:
@@ -45,30 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.rehearse",
         description="Rehearse rollouts on this machine: a local Cloud Run, a fake bucket, real servers, real traffic.",
-        epilog="example: python -m tests.rehearse --only good,errors",
+        epilog="examples: python -m tests.rehearse --only good,errors; "
+        "python -m tests.rehearse --only good --bundles bundles/machines --stable bundles/machines/1dbd…",
     )
     parser.add_argument("--only", default=",".join(one.name for one in SCENARIOS), help="names, separated by commas")
     parser.add_argument("--bundles", type=Path, default=Path("bundles/penguins"), help="folder with a file `current`")
+    parser.add_argument("--stable", type=Path, help="bundle folder of the stable revision (default: the same bundle)")
+    parser.add_argument(
+        "--changed-max", type=float, default=0.05, help="share of the rows that may change class (default: 0.05)"
+    )
     parser.add_argument("--verbose", action="store_true", help="print what each controller said")
     given = parser.parse_args(arguments)
     names = given.only.split(",")
     if unknown := set(names) - {one.name for one in SCENARIOS}:
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
-    bundle = bundle_in(given.bundles)
-    check_bundle(bundle)
+    bundle = bundle_in(given.bundles).resolve()
+    stable = given.stable and given.stable.resolve()
+    for one in filter(None, (stable, bundle)):
+        check_bundle(one)
     print(HEAD, flush=True)
-    results = [_one(one, bundle, is_verbose=given.verbose) for one in SCENARIOS if one.name in names]
+    results = [_one(one, bundle, stable, given) for one in SCENARIOS if one.name in names]
     print(
         "`lost`: requests that clients saw fail; `left`: requests for hosts that are not on this machine, all refused"
     )
     return 0 if all(results) else 1
 
 
-def _one(scenario: Scenario, bundle: Path, *, is_verbose: bool) -> bool:
+def _one(scenario: Scenario, bundle: Path, stable: Path | None, given: argparse.Namespace) -> bool:
     if not scenario.can_be_played:
         print(f"{scenario.name:<17}not played: gcloud is not installed", flush=True)
         return True
-    is_kept, line = rehearse(scenario, bundle, is_verbose=is_verbose)
+    is_kept, line = rehearse(scenario, bundle, stable=stable, changed_max=given.changed_max, is_verbose=given.verbose)
     print(line, flush=True)
     return is_kept
 

@@ -46,8 +46,8 @@ ready_seconds = 10
 golden_differences_max = 0
 probability_tolerance = 1e-5
 pairs_min = 100
-changed_max = 0.05
-shift_max = 0.05
+changed_max = {changed_max}
+shift_max = {changed_max}
 """
 GATE = """
 [rollout.gates.{name}]
@@ -68,8 +68,19 @@ class Stage:
         counts: what the traffic saw, once it was ended.
     """
 
-    def __init__(self, bundle: Path, *, deadline_seconds: int = 60) -> None:
-        self._bundle, self._deadline = bundle, deadline_seconds
+    def __init__(
+        self, bundle: Path, *, stable: Path | None = None, deadline_seconds: int = 60, changed_max: float = 0.05
+    ) -> None:
+        """Prepare.
+
+        Args:
+            bundle: what candidates serve.
+            stable: what the stable revision serves; None for the same.
+            deadline_seconds: of a step.
+            changed_max: share of the golden rows that may change class, and how far probabilities may move on average.
+        """
+        self._changed_max = changed_max
+        self._bundle, self._stable, self._deadline = bundle, stable or bundle, deadline_seconds
         self._folder = tempfile.TemporaryDirectory(prefix="rehearse-")
         self.folder = Path(self._folder.name)
         self._bucket = FakeStorage()
@@ -81,8 +92,10 @@ class Stage:
         self._bucket.__enter__()
         self._bucket.create_bucket("models")
         with self._bucket.client() as client:
-            address, self.digest = publish.upload(self._bundle, parse("gs://models/penguins"), True, client)
-        self.uri = str(address)
+            home = parse("gs://models/penguins")
+            stable, self.stable_digest = publish.upload(self._stable, home, True, client)
+            address, self.digest = publish.upload(self._bundle, home, True, client)
+        self.uri, self.stable_uri = str(address), str(stable)
         images = {"registry.test/good": Image()}
         for fault in FAULTS:
             command = (*GUNICORN, "tests.fakes.faulty_service:asgi()")
@@ -92,7 +105,8 @@ class Stage:
         self.cloud.__enter__()
         self.environment = self.cloud.environment(self.folder) | self._bucket.environment()
         (self.folder / "slo.toml").write_text(
-            QUICK.format(deadline=self._deadline) + "".join(GATE.format(name=name) for name in GATES)
+            QUICK.format(deadline=self._deadline, changed_max=self._changed_max)
+            + "".join(GATE.format(name=name) for name in GATES)
         )
         return self
 
@@ -108,16 +122,17 @@ class Stage:
         self._bucket.stop()
         self._folder.cleanup()
 
-    def deploy(self, image: str, *more: str, uri: str = "") -> int:
+    def deploy(self, image: str, *more: str, uri: str = "", digest: str = "") -> int:
         """Deploy as `make deploy` does; returns the command's exit status."""
         command = [sys.executable, "-m", "scripts.deploy", "revision", f"--service={SERVICE}", "--project=demo"]
         command += ["--region=us-central1", f"--image=registry.test/{image}:1", "--unsigned", "--no-sidecar"]
-        command += [f"--model-uri={uri or self.uri}", f"--model-digest={self.digest}", *more]
+        command += [f"--model-uri={uri or self.uri}", f"--model-digest={digest or self.digest}", *more]
         return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
 
     def begin(self, candidate: str, *, rate: float = 120) -> str:
         """Deploy a good stable revision, traffic on it, and a candidate; returns the stable revision's name."""
-        assert self.deploy("good") == 0, "the first deployment failed"
+        status = self.deploy("good", uri=self.stable_uri, digest=self.stable_digest)
+        assert status == 0, "the first deployment failed"
         (stable,) = self.cloud.traffic(SERVICE)
         if rate:
             self.start_load(rate)
@@ -127,7 +142,8 @@ class Stage:
     def start_load(self, rate: float) -> None:
         """Send requests in the background."""
         host = self.cloud.url(SERVICE).removeprefix("http://")
-        command = [sys.executable, "-m", "tests.rehearse.load", self.cloud.proxy, host, str(self._bundle), str(rate)]
+        command = [sys.executable, "-m", "tests.rehearse.load", self.cloud.proxy, host, str(rate)]
+        command += [str(one) for one in dict.fromkeys((self._stable, self._bundle))]
         self._load = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
         assert self._load.stdout
         self._load.stdout.readline()
