@@ -64,5 +64,13 @@ def test_every_command_of_the_document_works_in_order(folder: Path, cloud: FakeS
 
 
 def test_the_document_has_every_step():
-    words = ("model.init", "make train", "make run", "model.predict", "make publish", "tests.rehearse", "scripts.rollout")
+    words = (
+        "model.init",
+        "make train",
+        "make run",
+        "model.predict",
+        "make publish",
+        "tests.rehearse",
+        "scripts.rollout",
+    )
     assert [word for word in words if not any(word in command for command in COMMANDS)] == []
