@@ -18,6 +18,9 @@ from scripts.rollout.platform import Conflict, Platform, PlatformError, Service,
 from scripts.rollout.state import Phase, RolloutError, State
 from scripts.rollout.verdict import Judgement, Verdict, together
 
+# looks in a row at which the stable revision did not answer, until it is no baseline any more
+SILENT_LOOKS = 3
+
 
 class End(StrEnum):
     """How `run` ends."""
@@ -27,6 +30,8 @@ class End(StrEnum):
     UNVERIFIED = "rolled back, but the stable revision does not answer"
     STOOD_DOWN = "stood down"
     HELD = "held"
+    ALONE = "held, and the stable revision does not answer"
+    UNFIT = "the first revision does not pass its smoke test, and there is none to go back to"
     UNAVAILABLE = "the platform does not answer"
 
 
@@ -57,6 +62,7 @@ class Controller:
         self._observer, self._prober, self._recorder = observer, prober, recorder
         self._clock, self._plan, self._holder = clock, plan, holder
         self._mover = Mover(platform, plan, clock)
+        self._silent_looks = 0
 
     def run(self, digest: str) -> End:
         """Roll out until an end, or until a person has to decide.
@@ -112,7 +118,10 @@ class Controller:
         if found is not None and found.candidate == fresh.candidate and found.phase is not Phase.PROMOTED:
             raise RolloutError(f"{found.candidate} {found.phase.value} before: {found.reason}; to try again: retry")
         state = self._mover.place(service, fresh)
-        self._tell("began", state, f"{state.candidate} is to take over from {state.stable}")
+        first = f"{state.candidate} is the first revision of all"
+        self._tell(
+            "began", state, first if state.is_first else f"{state.candidate} is to take over from {state.stable}"
+        )
         return state
 
     def _take_over(self, service: Service, found: State, digest: str) -> State:
@@ -138,6 +147,9 @@ class Controller:
 
     def _advance(self, service: Service, state: State) -> End | None:
         """Look once, and make at most one move."""
+        if state.phase is Phase.STEP and self._listen(_urls(service)[1]):
+            self._move(state, Phase.STEP, f"{state.stable} answers again: the step begins again", state.step)
+            return None
         judgement = self._judge_smoke(service, state) if state.phase is Phase.SMOKE else self._judge(service, state)
         if judgement.verdict is Verdict.UNHEALTHY:
             return self._roll_back(state, judgement.reason)
@@ -145,6 +157,8 @@ class Controller:
             self._tell("waits", state, "paused")
             return None
         elapsed = self._clock.now() - state.since_seconds
+        if state.phase is Phase.STEP and self._silent_looks:
+            return self._wait_alone(state, elapsed, judgement.reason)
         if judgement.verdict is Verdict.HEALTHY:
             return self._step(state, elapsed, judgement.reason)
         return self._decide(service, state, judgement) if elapsed >= self._deadline_seconds(state) else None
@@ -153,6 +167,23 @@ class Controller:
         if state.phase is Phase.SMOKE:
             return self._plan.probing.ready_seconds
         return max(self._plan.step_deadline_seconds, self._plan.warm_seconds if state.phase is Phase.WARM else 0)
+
+    def _listen(self, stable_url: str) -> bool:
+        """Note whether the stable revision answers; returns whether one that was given up answers again."""
+        answers = not stable_url or self._prober.identify(stable_url, "").is_ready
+        was_lost = self._silent_looks >= SILENT_LOOKS
+        self._silent_looks = 0 if answers else self._silent_looks + 1
+        return answers and was_lost
+
+    def _wait_alone(self, state: State, elapsed: float, reason: str) -> End | None:
+        """Wait beside a stable revision that does not answer: nothing gives the candidate more but a person."""
+        if self._silent_looks < SILENT_LOOKS:
+            return None
+        told = f"{state.stable} does not answer"
+        self._tell("waits", state, f"{told}; the candidate keeps its share until: promote or abort")
+        if elapsed < self._deadline_seconds(state):
+            return None
+        return self._hold(state, f"{told}; of the candidate: {reason}", End.ALONE)
 
     def _judge_smoke(self, service: Service, state: State) -> Judgement:
         waited = self._clock.now() - state.since_seconds
@@ -163,7 +194,9 @@ class Controller:
 
     def _judge(self, service: Service, state: State) -> Judgement:
         probe = self._prober.identify(_urls(service)[0], state.digest)
-        plan, is_concurrent = self._plan, state.phase is Phase.STEP
+        plan = self._plan
+        # a stable revision that does not answer is no baseline; what it did before the step is
+        is_concurrent = state.phase is Phase.STEP and self._silent_looks < SILENT_LOOKS
         before = state.since_seconds if is_concurrent else state.since_seconds - plan.step_deadline_seconds
         now = self._clock.now()
         observation = self._observer.observe(state.candidate, state.stable, state.since_seconds, before, now)
@@ -184,7 +217,7 @@ class Controller:
         least = {Phase.SMOKE: 0, Phase.STEP: plan.step_min_seconds, Phase.WARM: plan.warm_seconds}[state.phase]
         if elapsed < least:
             return None
-        if state.phase is Phase.WARM:
+        if state.phase is Phase.WARM or state.is_first:
             moved = self._move(state, Phase.PROMOTED, reason)
             return self._ended(moved) if moved.is_over else None
         following = state.step + 1
@@ -211,10 +244,10 @@ class Controller:
             return None
         return self._hold(state, judgement.reason)
 
-    def _hold(self, state: State, reason: str) -> End:
+    def _hold(self, state: State, reason: str, end: End = End.HELD) -> End:
         held = self._mover.move(state, lambda found: replace(found, is_paused=True, reason=f"held: {reason}"))
         self._tell("held", held, f"inconclusive at the deadline: {reason}; then: resume, approve, promote or abort")
-        return End.HELD
+        return end
 
     def _move(self, state: State, phase: Phase, reason: str, step: int | None = None) -> State:
         moved = self._mover.move(
@@ -238,6 +271,9 @@ class Controller:
         if state.phase is Phase.PROMOTED:
             self._tell("ended", state, state.reason)
             return End.PROMOTED
+        if state.is_first:
+            self._tell("ended", state, f"{state.reason}; there is none to go back to: deploy another one")
+            return End.UNFIT
         trouble = self._prober.verify(self._mover.settled().url)
         self._tell("verified", state, trouble or f"{state.stable} answers")
         self._tell("ended", state, state.reason)
