@@ -120,7 +120,7 @@ class Baseline:
             For each variable counts of shape (b,), to which those of other rows can be added.
         """
         bins = self.bins()
-        values = np.column_stack([matrix, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty])
+        values = np.vstack([matrix.T, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty])
         return bins.split(bins.count(values))
 
 

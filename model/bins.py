@@ -30,22 +30,26 @@ class Bins:
         edges, places, sizes = zip(*variables, strict=True)
         self._grid = Grid(edges)
         self._ends = np.cumsum(sizes)
-        self._places = np.concatenate(
-            [each + end - size for each, end, size in zip(places, self._ends, sizes, strict=True)]
-        )
-        behind = np.cumsum([len(each) for each in places])
-        self._firsts = behind - [len(each) for each in places]
-        self._nulls = behind - 1
+        end = int(self._ends[-1])
+        # what has no bin is in the one behind the last
+        bins = [
+            np.where(each < size, each + last - size, end)
+            for each, last, size in zip(places, self._ends, sizes, strict=True)
+        ]
+        # of every part, in the order of the grid, its bin; behind them that of each variable's NaN
+        self._bins = np.concatenate([*(each[:-1] for each in bins), [each[-1] for each in bins]])
+        self._nulls = (np.arange(len(bins)) + len(self._bins) - len(bins))[:, None]
 
     def count(self, values: FloatArray) -> Counts:
-        """Count values, shape (n, v), which NaN may be among; returns the counts of all bins, shape (b,)."""
+        """Count values, shape (v, n), which NaN may be among; returns the counts of all bins, shape (b,)."""
         missing = np.isnan(values)
-        if not missing.any():
-            parts = self._grid.at_or_below(values) + self._firsts
+        if missing.any():
+            parts = np.where(missing, self._nulls, self._grid.places(np.where(missing, 0, values)))
         else:
-            parts = self._grid.at_or_below(np.where(missing, 0, values)) + self._firsts
-            parts = np.where(missing, self._nulls, parts)
-        return np.bincount(self._places.take(parts).ravel(), minlength=self._ends[-1])
+            parts = self._grid.places(values)
+        # a part is in one bin, so few numbers are left to be added up
+        in_parts = np.bincount(parts.ravel(), minlength=len(self._bins))
+        return np.bincount(self._bins, in_parts, self._ends[-1] + 1)[:-1].astype(np.int64)
 
     def split(self, counts: Counts) -> list[Counts]:
         """Return the counts of each variable, shape (b,)."""
@@ -53,7 +57,7 @@ class Bins:
 
 
 class Grid:
-    """Counts for each value how many edges of its variable are at or below it, as `numpy.searchsorted` does.
+    """Finds for each value how many edges of its variable are at or below it, as `numpy.searchsorted` does.
 
     A value's part of the range tells how many edges lie in the parts before, and comparing with the next edges the
     rest. Multiplying and cutting off never decrease as the value grows, whatever is rounded, so edges in parts before a
@@ -61,40 +65,45 @@ class Grid:
 
     Attributes:
         edges: shape (e,) for each of the v variables, ascending and finite.
+        firsts: shape (v, 1), places of the variables before: one more than their edges.
     """
 
     def __init__(self, edges: Sequence[FloatArray]) -> None:
         """Prepare; see the class."""
         self.edges = [np.array(each, dtype=np.float64) for each in edges]
+        self.firsts = np.cumsum([0, *(len(each) + 1 for each in self.edges[:-1])])[:, None]
         widths = [float(each[-1] - each[0]) if len(each) > 1 else 1.0 for each in self.edges]
-        self._lows = np.array([each[0] if len(each) else 0.0 for each in self.edges])
+        self._lows = np.array([[each[0] if len(each) else 0.0] for each in self.edges])
         with np.errstate(divide="ignore", over="ignore"):
-            self._scales = CELLS / np.array(widths)
+            self._scales = CELLS / np.array(widths)[:, None]
         self._steps = MOST_STEPS + 1
         if not np.isfinite(self._scales).all() or not all(map(np.isfinite, widths)):
             return
         before, following, self._steps = [], [], 0
-        self._firsts = np.cumsum([0, *(len(each) + 1 for each in self.edges[:-1])])
         for position, each in enumerate(self.edges):
-            counts = np.bincount(self._cells(each[:, None], position)[:, 0], minlength=CELLS + 1)
-            before.append(np.concatenate([[0], counts.cumsum()[:-1]]) + self._firsts[position])
+            one = slice(position, position + 1)
+            counts = np.bincount(self._cells(each[None], one)[0], minlength=CELLS + 1)
+            before.append(np.concatenate([[0], counts.cumsum()[:-1]]) + self.firsts[position])
             # behind the last edge nothing is
             following.append(np.append(each, np.nan))
             self._steps = max(self._steps, int(counts.max()))
         self._before, self._next = np.concatenate(before), np.concatenate(following)
-        self._rows = np.arange(len(self.edges)) * (CELLS + 1)
+        self._rows = np.arange(len(self.edges))[:, None] * (CELLS + 1)
 
-    def at_or_below(self, values: FloatArray) -> NDArray[np.intp]:
-        """Return how many edges are at or below each value, both shape (n, v); NaN is above all."""
-        if self._steps > MOST_STEPS or len(values) < FEW_VALUES or not values.max() < np.inf:
-            columns = zip(self.edges, values.T, strict=True)
-            return np.column_stack([edges.searchsorted(column, side="right") for edges, column in columns])
-        places = self._before.take(self._cells(values) + self._rows)
+    def places(self, values: FloatArray) -> NDArray[np.intp]:
+        """Return how many edges are at or below each value, plus `firsts`, both shape (v, n); NaN is above all."""
+        if self._steps > MOST_STEPS or values.shape[1] < FEW_VALUES or not values.max() < np.inf:
+            rows = zip(self.edges, values, strict=True)
+            return np.asarray([edges.searchsorted(row, side="right") for edges, row in rows] + self.firsts)
+        cells = self._cells(values)
+        cells += self._rows
+        places: NDArray[np.intp] = self._before.take(cells)
         for _ in range(self._steps):
             places += values >= self._next.take(places)
-        return np.asarray(places - self._firsts)
+        return places
 
-    def _cells(self, values: FloatArray, position: int | None = None) -> NDArray[np.intp]:
+    def _cells(self, values: FloatArray, of: slice = slice(None)) -> NDArray[np.intp]:
         """Return the part of its variable's range of each value, the outermost for what is outside."""
-        one = slice(None) if position is None else slice(position, position + 1)
-        return np.asarray(((values - self._lows[one]) * self._scales[one]).clip(0, CELLS).astype(np.intp))
+        found = values - self._lows[of]
+        found *= self._scales[of]
+        return np.asarray(found.clip(0, CELLS, out=found).astype(np.intp))

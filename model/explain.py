@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from model.domain import FloatMatrix
 from model.engines import Engine, XGBoostEngine
 from model.errors import EngineError
 from model.verify import VerifiedBundle
+
+if TYPE_CHECKING:
+    from model.tree_shap import TreeShap
 
 FloatArray = NDArray[np.float64]
 
@@ -42,14 +46,12 @@ class Explainer:
     """Computes contributions for one bundle: exact TreeSHAP for XGBoost, Shapley values of the compiled form else."""
 
     def __init__(self, bundle: VerifiedBundle, engine: Engine) -> None:
-        """Remember where to find the model; XGBoost is loaded at the first explanation, not before."""
+        """Remember where to find the model; its trees are followed at the first explanation, not before."""
         self._bundle = bundle
         self._engine = engine
         self._is_tree_model = "model.json" in bundle.files
-        self._booster = engine if isinstance(engine, XGBoostEngine) else None
+        self._trees: TreeShap | XGBoostEngine | None = None
         self.unavailable_reason: str | None = None
-        if self._is_tree_model and self._booster is None and not _is_installed("xgboost"):
-            self.unavailable_reason = "explanations of this model need xgboost, which is not installed here"
 
     def explain(self, matrix: FloatMatrix, classes: NDArray[np.intp]) -> Contributions | None:
         """Explain n rows.
@@ -66,19 +68,32 @@ class Explainer:
         if not self._is_tree_model:
             return self._shapley(matrix, classes)
         try:
-            chosen = self._load_booster().contributions(matrix)[np.arange(len(matrix)), classes]
+            chosen = self._load_trees().contributions(matrix)[np.arange(len(matrix)), classes]
         except EngineError as error:
             self.unavailable_reason = str(error)
             return None
         return Contributions(chosen[:, :-1], chosen[:, -1])
 
-    def _load_booster(self) -> XGBoostEngine:
-        """Return the XGBoost form of the model, loading it once."""
-        if self._booster is None:
+    def _load_trees(self) -> TreeShap | XGBoostEngine:
+        """Return what explains the trees, made once: our own, or XGBoost for a forest that is too large for it.
+
+        Raises:
+            EngineError: neither can.
+        """
+        if self._trees is None:
+            # the start does not wait for it
+            from model.tree_shap import ForestTooLarge, TreeShap
+
             manifest = self._bundle.manifest
-            payload = self._bundle.files["model.json"]
-            self._booster = engines.XGBoostEngine(payload, manifest.features, len(manifest.classes))
-        return self._booster
+            arguments = self._bundle.files["model.json"], manifest.features, len(manifest.classes)
+            try:
+                self._trees = TreeShap(*arguments)
+            except ForestTooLarge as error:
+                if not _is_installed("xgboost"):
+                    raise EngineError(f"explanations of so large a forest need xgboost: {error}") from error
+                own = self._engine
+                self._trees = own if isinstance(own, XGBoostEngine) else engines.XGBoostEngine(*arguments)
+        return self._trees
 
     def _shapley(self, matrix: FloatMatrix, classes: NDArray[np.intp]) -> Contributions:
         """Return Shapley values of the compiled form, row by row."""
@@ -154,4 +169,8 @@ def _is_installed(module: str) -> bool:
     """Whether a module could be imported, without importing it."""
     from importlib.util import find_spec
 
-    return find_spec(module) is not None
+    try:
+        return find_spec(module) is not None
+    except ValueError:
+        # sys.modules says that it is not to be imported
+        return False

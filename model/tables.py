@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bins import Grid
 from model.domain import Feature, FloatMatrix, check_matrix
 from model.errors import EngineError
 from model.inspect_trees import StructureInvalid
@@ -92,6 +93,8 @@ class TablesEngine:
         ]
         used = sorted({feature for pair in self._tables.pairs for feature in pair if feature < self._width})
         self._used = [(feature, self._tables.axes[feature]) for feature in used]
+        self._divided = [feature for feature, axis in self._used if axis.thresholds]
+        self._grid = Grid([self._tables.axes[feature].array for feature in self._divided]) if self._divided else None
 
     def predict(self, matrix: FloatMatrix) -> NDArray[np.float64]:
         """See `model.engines.Engine.predict`."""
@@ -99,7 +102,9 @@ class TablesEngine:
         if not len(matrix):
             return np.empty((0, self._class_count))
         columns = np.ascontiguousarray(matrix.T, dtype=np.float64)
-        places = {feature: _places(axis, columns[feature]) for feature, axis in self._used}
+        below = () if self._grid is None else self._grid.places(columns[self._divided]) - self._grid.firsts
+        divided = dict(zip(self._divided, below, strict=True))
+        places = {feature: _places(axis, columns[feature], divided.get(feature)) for feature, axis in self._used}
         places[self._width] = np.zeros(len(matrix), dtype=np.intp)
         margins = np.tile(np.array(self._tables.base), (len(matrix), 1))
         for first, second, step, table, _ in self._sums:
@@ -251,12 +256,11 @@ def _goes_left(axis: Axis, feature: Feature, code: int, threshold: float, null_g
     return mask
 
 
-def _places(axis: Axis, values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the bin of each value, shape (n,)."""
-    if axis.thresholds:
-        places = axis.array.searchsorted(values, side="right")
+def _places(axis: Axis, values: NDArray[np.float64], below: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Return the bin of each value, shape (n,), given how many thresholds are at or below it; None for categories."""
+    if below is not None:
         # NaN is behind every threshold, as are the largest values
-        return places if places.max() < axis.size - 2 else np.where(np.isnan(values), axis.size - 1, places)
+        return below if below.max() < axis.size - 2 else np.where(np.isnan(values), axis.size - 1, below)
     is_null = np.isnan(values)
     return np.where(is_null, axis.size - 1, np.where(is_null, 0, values).astype(np.intp))
 

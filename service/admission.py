@@ -14,7 +14,7 @@ from service.errors import Overloaded, Problem
 SLICE_SECONDS = 0.005
 # how fast the estimates follow: about the last ten requests
 WEIGHT = 0.1
-# a stall, or the import at the first explanation, is forgotten sooner than that
+# a stall, or what the first explanation has to build, is forgotten sooner than that
 WEIGHT_DOWN = 0.5
 # the loop goes round so often between two slices: a probe takes several rounds, and need not wait for as many slices
 ROUNDS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
@@ -15,9 +15,8 @@ from model.predictor import Answer, Prediction
 from service.errors import document
 from service.instances import Instances, Options
 
-# of answers that differ in more than their numbers; a handful in practice
-MOST_TEMPLATES = 4_096
-
+# kinds of answers, which differ in more than their numbers; a handful in practice
+MOST_KINDS = 4_096
 
 # a prediction set of so many classes is a number of 64 bits
 MOST_CLASSES = 40
@@ -31,6 +30,7 @@ class Renderer:
         self._classes = manifest.classes
         self._features = manifest.feature_names
         self._texts: dict[tuple[int, bool, tuple[bool, ...]], tuple[bytes, ...]] = {}
+        self._kinds = _Kinds(self._texts_of_kind)
         model = {"name": manifest.name, "version": manifest.version, "digest": digest, "fallback": is_fallback}
         self._model = orjson.dumps(model)
 
@@ -76,21 +76,21 @@ class Renderer:
         if not count:
             return b'{"predictions":[],"model":%b}' % self._model
         weights = 2 ** np.arange(width, dtype=np.int64)
-        kinds = (prediction.sets @ weights * width + prediction.classes) * 2 + prediction.is_novel
-        _, first, of_row = np.unique(kinds, return_index=True, return_inverse=True)
-        columns = prediction.classes, prediction.probabilities, prediction.sets, prediction.novelty, prediction.is_novel
-        texts = [self._texts_of(Answer(*(column[row].tolist() for column in columns))) for row in first]
+        kinds = ((prediction.sets @ weights * width + prediction.classes) * 2 + prediction.is_novel).tolist()
+        if len(self._kinds) > MOST_KINDS:
+            self._kinds.clear()
         # of each row: its texts, and between them its numbers
-        step = 2 * width + 4
-        parts = [b","] * (count * step)
-        for place, column in enumerate(zip(*map(texts.__getitem__, of_row.tolist()), strict=True)):
+        texts = zip(*map(self._kinds.__getitem__, kinds), strict=True)
+        step = 2 * width + 3
+        parts = [b""] * (count * step)
+        for place, column in enumerate(texts):
             parts[2 * place :: step] = column
         numbers = np.column_stack([prediction.probabilities, prediction.novelty]).ravel()
         told = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         for place in range(width + 1):
             parts[2 * place + 1 :: step] = told[place :: width + 1]
         parts[0] = b'{"predictions":[' + parts[0]
-        parts[-1] = b'],"model":%b}' % self._model
+        parts[-1] = b'%b],"model":%b}' % (parts[-1][:-1], self._model)
         return b"".join(parts)
 
     def rows(self, prediction: Prediction) -> bytes:
@@ -99,13 +99,21 @@ class Renderer:
             return orjson.dumps([self._members(answer) for answer in prediction.answers()])[1:-1]
         return self.render_batch(prediction)[len(b'{"predictions":[') : -len(b'],"model":}') - len(self._model)]
 
+    def _texts_of_kind(self, kind: int) -> tuple[bytes, ...]:
+        """Return the texts of a batch's rows of one kind, with a comma at the end; see `render_batch` for the number."""
+        rest, is_novel = divmod(kind, 2)
+        members, prediction = divmod(rest, len(self._classes))
+        sets = [bool(members >> place & 1) for place in range(len(self._classes))]
+        *texts, last = self._cut_texts(Answer(prediction, [], sets, 0.0, bool(is_novel)))
+        return (*texts, last + b",")
+
     def _texts_of(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the texts around an answer's numbers; there are few kinds of them."""
         key = answer.prediction, answer.is_novel, tuple(answer.members)
         found = self._texts.get(key)
         if found is None:
             found = self._cut_texts(answer)
-            if len(self._texts) >= MOST_TEMPLATES:
+            if len(self._texts) >= MOST_KINDS:
                 self._texts.clear()
             self._texts[key] = found
         return found
@@ -162,3 +170,15 @@ def _merge(answers: list[dict[str, Any]], instances: Instances) -> Sequence[dict
             ]
         rows.append(row)
     return rows
+
+
+class _Kinds(dict[int, tuple[bytes, ...]]):
+    """Makes the texts of a kind at its first row, and remembers them."""
+
+    def __init__(self, make: Callable[[int], tuple[bytes, ...]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, kind: int) -> tuple[bytes, ...]:
+        found = self[kind] = self._make(kind)
+        return found

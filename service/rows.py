@@ -58,11 +58,11 @@ class Rows:
         told = _columns(answers)
         sizes, classes, confidence, novelty = told
         names = len(HISTOGRAMS)
-        values = np.empty((len(matrix), names + (matrix.shape[1] + 3) * self._has_drift))
-        values[:, 0], values[:, 1], values[:, 2] = sizes, confidence, novelty
+        values = np.empty((names + (matrix.shape[1] + 3) * self._has_drift, len(matrix)))
+        values[0], values[1], values[2] = sizes, confidence, novelty
         if self._has_drift:
-            values[:, names:-3] = matrix
-            values[:, -3:] = told[1:].T
+            values[names:-3] = matrix.T
+            values[-3:] = told[1:]
         counts = self._bins.count(values)
         for begin, end, cells in zip(self._ends, self._ends[1:], self._counts, strict=False):
             cells += counts[begin:end]

@@ -31,17 +31,20 @@ import service.connection
 from service.form import Call
 row = dict(bill_length_mm=39.1, bill_depth_mm=18.7, flipper_length_mm=181, body_mass_g=3750)
 assert bridge.short_door.answer(Call(json.dumps(row).encode())).status == 200
-print(json.dumps(sorted(sys.modules)))
+first = sorted(sys.modules)
+assert json.loads(bridge.short_door.answer(Call(json.dumps(row).encode(), "explain=true")).body)["contributions"]
+print(json.dumps([first, sorted(set(sys.modules) - set(first))]))
 """
 
 
-def _modules_after_the_first_prediction(folder: Path, **settings: str) -> list[str]:
+def _modules_after_the_first_prediction(folder: Path, **settings: str) -> tuple[list[str], list[str]]:
+    """Return what is imported for the first prediction, and what for the first explanation after it."""
     environment = {"PATH": "/usr/bin:/bin", "MODEL_URI": str(folder), "ROOKERY_LOG_LEVEL": "error", **settings}
     done = subprocess.run(
         [sys.executable, "-c", START], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    modules: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return modules
+    first, explained = json.loads(done.stdout.splitlines()[-1])
+    return first, explained
 
 
 def _packages(modules: list[str]) -> set[str]:
@@ -51,11 +54,17 @@ def _packages(modules: list[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def modules(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What is imported when the first prediction has been answered."""
+def imported(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+    """What is imported when the first prediction has been answered, and when it has been explained."""
     return _modules_after_the_first_prediction(
         bundles["penguins"], MODEL_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))
     )
+
+
+@pytest.fixture(scope="module")
+def modules(imported: tuple[list[str], list[str]]) -> list[str]:
+    """What is imported when the first prediction has been answered."""
+    return imported[0]
 
 
 def test_serving_imports_what_serving_needs(modules):
@@ -75,7 +84,11 @@ def test_what_only_some_need_waits(modules, name):
     assert not [module for module in modules if module == name or module.startswith(f"{name}.")]
 
 
+def test_the_first_explanation_loads_no_other_library(imported):
+    assert _packages(imported[1]) <= NEEDED
+
+
 def test_another_engine_is_imported_when_it_is_asked_for(bundles, tmp_path):
-    found = _modules_after_the_first_prediction(bundles["penguins"], MODEL_CACHE_DIR=str(tmp_path), ENGINE="onnx")
+    found, _ = _modules_after_the_first_prediction(bundles["penguins"], MODEL_CACHE_DIR=str(tmp_path), ENGINE="onnx")
     # google: protocol buffers, for the structure of the file
     assert _packages(found) - NEEDED == {"google", "onnxruntime"}

@@ -14,16 +14,16 @@ EDGES = st.lists(NUMBERS | st.floats(-1.0, 1.0), max_size=12).map(sorted)
 
 
 def assert_as_searched(edges: list[np.ndarray], values: np.ndarray) -> None:
-    found = Grid(edges).at_or_below(values)
-    for column, (each, place) in enumerate(zip(edges, found.T, strict=True)):
-        np.testing.assert_array_equal(place, np.searchsorted(each, values[:, column], side="right"))
+    grid = Grid(edges)
+    for each, row, places in zip(edges, values, grid.places(values) - grid.firsts, strict=True):
+        np.testing.assert_array_equal(places, np.searchsorted(each, row, side="right"))
 
 
 def around(edges: list[np.ndarray], more: list[float]) -> np.ndarray:
-    """Edges of all variables, their neighbours, and enough other values, in every column."""
+    """Edges of all variables, their neighbours, and enough other values, in every row."""
     together = np.concatenate(edges)
     near = np.concatenate([together, np.nextafter(together, -np.inf), np.nextafter(together, np.inf), more])
-    return np.tile(near[np.isfinite(near)][:, None], (FEW_VALUES, len(edges)))
+    return np.tile(near[np.isfinite(near)], (len(edges), FEW_VALUES))
 
 
 @given(edges=st.lists(EDGES, min_size=1, max_size=4), more=st.lists(NUMBERS, min_size=1, max_size=20))
@@ -49,4 +49,4 @@ def test_few_edges_are_found_by_comparing():
 @pytest.mark.parametrize("count", [1, 1000])
 def test_nan_and_infinity_are_outside(count):
     edges = np.linspace(0, 1, 11)
-    assert_as_searched([edges, edges], np.tile([[np.nan, 0.5], [-np.inf, np.inf]], (count, 1)))
+    assert_as_searched([edges, edges], np.tile([[np.nan, -np.inf], [0.5, np.inf]], (1, count)))

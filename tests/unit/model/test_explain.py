@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from model import dataset, engines, predictor, spec, train, verify
+from model import dataset, engines, predictor, spec, train, tree_shap, verify
 from model.dataset import Dataset
 from model.explain import EXACT_FEATURES, FLOOR, Explainer, log_odds
 from model.predictor import Predictor
@@ -163,13 +163,35 @@ def test_log_odds_are_cut_at_the_floor(probabilities, label, expected):
     assert pytest.approx([expected]) == log_odds(np.array([probabilities]), label)
 
 
-def test_trees_are_not_explained_without_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):
+def test_trees_are_explained_without_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
     loaded = predictor.load(penguins)
-    rows = loaded.golden_matrix()[:1]
 
-    assert loaded.no_contributions_reason == "explanations of this model need xgboost, which is not installed here"
-    assert loaded.explain(rows, np.array([0])) is None
+    assert loaded.no_contributions_reason is None
+    assert loaded.explain(loaded.golden_matrix()[:1], np.array([0])) is not None
+
+
+@pytest.mark.parametrize("engine", ["tables", "xgboost"])
+def test_large_forests_are_explained_by_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch, engine):
+    loaded, other = predictor.load(penguins, engine), predictor.load(penguins)
+    rows = loaded.golden_matrix()
+    classes = loaded.predict(rows).classes
+    expected = other.explain(rows, classes)
+    monkeypatch.setattr(tree_shap, "MAX_CONDITIONS", 10)
+
+    found = loaded.explain(rows, classes)
+
+    np.testing.assert_allclose(expected.values, found.values, atol=1e-5)
+    np.testing.assert_allclose(expected.base, found.base, atol=1e-5)
+
+
+def test_large_forests_are_not_explained_without_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    monkeypatch.setattr(tree_shap, "MAX_CONDITIONS", 10)
+    loaded = predictor.load(penguins)
+
+    assert loaded.explain(loaded.golden_matrix()[:1], np.array([0])) is None
+    assert loaded.no_contributions_reason.startswith("explanations of so large a forest need xgboost")
 
 
 def test_linear_models_are_explained_without_xgboost(iris: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):
@@ -180,12 +202,12 @@ def test_linear_models_are_explained_without_xgboost(iris: VerifiedBundle, monke
     assert loaded.explain(loaded.golden_matrix()[:1], np.array([0])) is not None
 
 
-def test_model_xgboost_refuses_is_not_explained(penguins: VerifiedBundle):
+def test_model_file_that_is_none_is_not_explained(penguins: VerifiedBundle):
     broken = dataclasses.replace(penguins, files={**penguins.files, "model.json": b"junk"})
     explainer = Explainer(broken, predictor.load(penguins).engine)
     rows = predictor.load(penguins).golden_matrix()[:1]
 
     assert explainer.unavailable_reason is None
     assert explainer.explain(rows, np.array([0])) is None
-    assert explainer.unavailable_reason.startswith("XGBoost refuses model.json")
+    assert explainer.unavailable_reason.startswith("model.json: ")
     assert explainer.explain(rows, np.array([0])) is None
