@@ -100,7 +100,7 @@ class Renderer:
         return self.render_batch(prediction)[len(b'{"predictions":[') : -len(b'],"model":}') - len(self._model)]
 
     def _texts_of_kind(self, kind: int) -> tuple[bytes, ...]:
-        """Return the texts of a batch's rows of one kind, with a comma at the end; see `render_batch` for the number."""
+        """Return the texts of a batch's rows of one kind, as `render_batch` numbers them, with a comma at the end."""
         rest, is_novel = divmod(kind, 2)
         members, prediction = divmod(rest, len(self._classes))
         sets = [bool(members >> place & 1) for place in range(len(self._classes))]
