@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from scripts.rollout import state as states
+from scripts.rollout.baseline import Baseline
 from scripts.rollout.doors import Clock, Event, Observer, Prober, Recorder
 from scripts.rollout.gate import judge, judge_probe
 from scripts.rollout.moves import AT_ONCE_SECONDS, PATIENCE_SECONDS, POLL_SECONDS, Mover, StoodDown
@@ -17,9 +18,6 @@ from scripts.rollout.plan import Plan, Policy
 from scripts.rollout.platform import Conflict, Platform, PlatformError, Service, Unavailable
 from scripts.rollout.state import Phase, RolloutError, State
 from scripts.rollout.verdict import Judgement, Verdict, together
-
-# looks in a row at which the stable revision did not answer, until it is no baseline any more
-SILENT_LOOKS = 3
 
 
 class End(StrEnum):
@@ -62,7 +60,7 @@ class Controller:
         self._observer, self._prober, self._recorder = observer, prober, recorder
         self._clock, self._plan, self._holder = clock, plan, holder
         self._mover = Mover(platform, plan, clock)
-        self._silent_looks = 0
+        self._baseline = Baseline(prober)
 
     def run(self, digest: str) -> End:
         """Roll out until an end, or until a person has to decide.
@@ -147,7 +145,7 @@ class Controller:
 
     def _advance(self, service: Service, state: State) -> End | None:
         """Look once, and make at most one move."""
-        if state.phase is Phase.STEP and self._listen(_urls(service)[1]):
+        if state.phase is Phase.STEP and self._baseline.listen(_urls(service)[1]):
             self._move(state, Phase.STEP, f"{state.stable} answers again: the step begins again", state.step)
             return None
         judgement = self._judge_smoke(service, state) if state.phase is Phase.SMOKE else self._judge(service, state)
@@ -157,7 +155,7 @@ class Controller:
             self._tell("waits", state, "paused")
             return None
         elapsed = self._clock.now() - state.since_seconds
-        if state.phase is Phase.STEP and self._silent_looks:
+        if state.phase is Phase.STEP and self._baseline.is_silent:
             return self._wait_alone(state, elapsed, judgement.reason)
         if judgement.verdict is Verdict.HEALTHY:
             return self._step(state, elapsed, judgement.reason)
@@ -168,16 +166,9 @@ class Controller:
             return self._plan.probing.ready_seconds
         return max(self._plan.step_deadline_seconds, self._plan.warm_seconds if state.phase is Phase.WARM else 0)
 
-    def _listen(self, stable_url: str) -> bool:
-        """Note whether the stable revision answers; returns whether one that was given up answers again."""
-        answers = not stable_url or self._prober.identify(stable_url, "").is_ready
-        was_lost = self._silent_looks >= SILENT_LOOKS
-        self._silent_looks = 0 if answers else self._silent_looks + 1
-        return answers and was_lost
-
     def _wait_alone(self, state: State, elapsed: float, reason: str) -> End | None:
         """Wait beside a stable revision that does not answer: nothing gives the candidate more but a person."""
-        if self._silent_looks < SILENT_LOOKS:
+        if not self._baseline.is_lost:
             return None
         told = f"{state.stable} does not answer"
         self._tell("waits", state, f"{told}; the candidate keeps its share until: promote or abort")
@@ -196,7 +187,7 @@ class Controller:
         probe = self._prober.identify(_urls(service)[0], state.digest)
         plan = self._plan
         # a stable revision that does not answer is no baseline; what it did before the step is
-        is_concurrent = state.phase is Phase.STEP and self._silent_looks < SILENT_LOOKS
+        is_concurrent = state.phase is Phase.STEP and not self._baseline.is_lost
         before = state.since_seconds if is_concurrent else state.since_seconds - plan.step_deadline_seconds
         now = self._clock.now()
         observation = self._observer.observe(state.candidate, state.stable, state.since_seconds, before, now)

@@ -148,13 +148,13 @@ class Stage:
         self.said = done.stdout
         return done.returncode
 
-    def begin(self, candidate: str, *, rate: float = 120) -> str:
+    def begin(self, candidate: str, *more: str, rate: float = 120) -> str:
         """Deploy a good stable revision, traffic on it, and a candidate; returns the stable revision's name."""
         assert self.deploy("good") == 0, "the first deployment failed"
         (stable,) = self.cloud.traffic(SERVICE)
         if rate:
             self.start_load(rate)
-        assert self.deploy(candidate, "--set=ROOKERY_COMMIT=candidate") == 0, "the candidate was not deployed"
+        assert self.deploy(candidate, "--set=ROOKERY_COMMIT=candidate", *more) == 0, "the candidate was not deployed"
         return stable
 
     def start_load(self, rate: float) -> None:
