@@ -121,7 +121,7 @@ bundles/%/current: | $(STAMP)
 	$(BIN)/python -m model.train model/specs/$*.toml
 
 .PHONY: load
-load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, WEB=8089)
+load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance started here, or a host, and check every answer (SCENARIO=spike, HOST=https://…, QUICK=1, SOAK=600, WEB=8089)
 	@$(BIN)/python -m load.run $(SCENARIO) $(if $(HOST),--host $(HOST)) $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(WEB),--web $(WEB)) $(ARGS)
 
 .PHONY: report
@@ -194,8 +194,8 @@ $(GKE_STAMP): tests/gke/requirements.txt
 	@touch $@
 
 .PHONY: test-gke
-test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl)
-	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) < $(GKE)/rendered.yaml; done
+test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl; CRDS="files of definitions")
+	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) $(CRDS) < $(GKE)/rendered.yaml; done
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from load import bundles, parts, printing, processes, watching
+from load import bundles, parts, printing, processes, tensors, watching
 from load.servers import LoadError
 from load.verdicts import DEMANDS, judge
 
-PARTS = {**parts.PARTS, "watching": watching.watching}
+PARTS = {**parts.PARTS, "watching": watching.watching, "tensors": tensors.tensors}
 
 EXAMPLES = """examples:
   python -m load.bench                                      everything, as `make bench` does

@@ -1,7 +1,7 @@
 """Asks Cloud Monitoring what a deployed service used while it was loaded, and writes it into the recorded run.
 
 `python -m load.run … --host …` does so by itself where the address tells project and service; what comes too late can
-be asked for again: `python -m load.cloud load/results/normal.json.gz --project my-project --service rookery`.
+be asked for again: `python -m load.cloud load/results/normal.json.gz my-project/rookery`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from load.identity import Identity
-from load.monitoring import INSTANCES, METRICS, PERIOD_SECONDS, URL, CloudError, Monitoring, Place
+from load.monitoring import INSTANCES, METRICS, PERIOD_SECONDS, URL, CloudError, Monitoring, Place, place
 
 GCLOUD = ("gcloud", "auth", "print-access-token")
 # Cloud Run's metrics are sampled every 60 seconds and may be another 180 late
@@ -143,12 +143,12 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def ask(place: Place, began: float, seconds: float, late: float = LATE_SECONDS) -> dict[str, Any]:
+def ask(where: Place, began: float, seconds: float, late: float = LATE_SECONDS) -> dict[str, Any]:
     """Return what a service used during a load, or `missing` with the reason: a run is not lost for want of it."""
     identity = Identity(os.environ.get("LOAD_ACCESS_TOKEN", ""), () if "LOAD_ACCESS_TOKEN" in os.environ else GCLOUD)
     url = os.environ.get("LOAD_MONITORING_URL", URL)
     try:
-        return read(Monitoring(place, identity, url), began, began + seconds, late)
+        return read(Monitoring(where, identity, url), began, began + seconds, late)
     except CloudError as error:
         print(f"Cloud Monitoring: {error}", file=sys.stderr)
         return {"missing": str(error)}
@@ -159,18 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m load.cloud",
         description=__doc__,
-        epilog="example: python -m load.cloud load/results/normal.json.gz --project my-project --service rookery",
+        epilog="example: python -m load.cloud load/results/normal.json.gz my-project/rookery",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="what `make load HOST=…` has written")
-    parser.add_argument("--project", required=True, help="id or number")
-    parser.add_argument("--service", required=True, help="its name on Cloud Run")
-    parser.add_argument("--region", default="", help="where several regions have a service of this name")
+    parser.add_argument("place", type=place, metavar="PROJECT/SERVICE", help="and /REGION where several have it")
     given = parser.parse_args(arguments)
     with gzip.open(given.run, "rt") as file:
         run = json.load(file)
     seconds = max(run["samples"]["start"]) + 1
-    run["cloud"] = ask(Place(given.project, given.service, given.region), run["began"], seconds)
+    run["cloud"] = ask(given.place, run["began"], seconds)
     part = given.run.with_suffix(".part")
     with gzip.open(part, "wt") as file:
         json.dump(run, file)

@@ -73,6 +73,18 @@ def place_of(host: str) -> Place | None:
     return Place(found[2], found[1], found[3]) if found else None
 
 
+def place(text: str) -> Place:
+    """Read `PROJECT/SERVICE` or `PROJECT/SERVICE/REGION`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    words = text.split("/")
+    if not 2 <= len(words) <= 3 or not all(words):
+        raise ValueError(f"{text} is not PROJECT/SERVICE")
+    return Place(*words)
+
+
 class Monitoring:
     """The interface `projects.timeSeries.list`, by plain REST."""
 

@@ -39,6 +39,7 @@ SHOWN: dict[str, tuple[str, Callable[[float], str], str | None]] = {
     "p50": ("p50 at the common rate", _milliseconds, None),
     "p99": ("p99 at the common rate", _milliseconds, None),
     "batch_rate": ("batches of 1,000 rows", lambda value: f"{value:.1f} /s", "batch_cpu"),
+    "tensor_rate": ("batches of 1,000 rows in tensors", lambda value: f"{value:.1f} /s", "tensor_cpu"),
     "row_of_1000": ("a row of 1,000", _microseconds, None),
     "row_of_10000": ("a row of 10,000", _microseconds, None),
     "start": ("cold start", lambda value: f"{value:.3f} s", None),

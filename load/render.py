@@ -96,13 +96,15 @@ def _scenarios(runs: Mapping[str, Summary]) -> str:
             ms = phase["ms"]
             figures = [number(ms[mark]) for mark in ("p50", "p95", "p99", "p99.9", "max")]
             rows.append(
-                [name, phase["name"], str(phase["users"] or "–"), number(phase["rate"]), *figures]
+                [name, phase["name"], number(phase["seconds"], 0), str(phase["users"] or "–"), number(phase["rate"])]
+                + figures
                 + [str(phase["failures"]), number(phase["cpu"], 2), number(phase["memory_mb"], 0)]
                 + [number(phase["in_flight"], 2)]
             )
     head = [
         "scenario",
         "stage",
+        "seconds",
         "users",
         "requests/s",
         "p50",
@@ -195,14 +197,12 @@ def _iris(run: Summary, gke: Mapping[str, float]) -> str:
     rows = []
     for phase in run["phases"]:
         if phase["name"] in known and phase["cpu"] is not None:
-            share, pods = phase["share"], advice.replicas(phase["cpu"], gke)
+            share, used = phase["share"], phase["cpu"]
             rows.append(
-                [
-                    phase["name"],
-                    number(phase["rate"]),
-                    f"{number(share['model_ms'], 3)} of {number(share['whole_ms'], 3)} ms",
-                ]
-                + [str(phase["failures"]), number(phase["cpu"], 3), str(pods), known[phase["name"]]]
+                [phase["name"], number(phase["rate"])]
+                + [f"{number(share['model_ms'], 3)} of {number(share['whole_ms'], 3)} ms" if share else "–"]
+                + [str(phase["failures"]), number(used, 3)]
+                + ["–" if used is None else str(advice.replicas(used, gke)), known[phase["name"]]]
             )
     head = [
         "phase",

@@ -125,7 +125,7 @@ def remote(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
         command = GCLOUD
         target = preflight.inspect(host, Identity(command=command).headers(), given.bundle)
     found = _locust(scenario, given, host, given.bundle, None, command)
-    if place := monitoring.place_of(host):
+    if place := given.cloud or monitoring.place_of(host):
         print("waiting for Cloud Monitoring, up to five minutes", file=sys.stderr, flush=True)
         found["cloud"] = cloud.ask(place, found["began"], scenario.seconds)
     return {**described(scenario, given, target.bundle.digest), "limits": None, "instance": None, **found}
@@ -239,6 +239,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("scenario", choices=list(scenarios.FULL))
     parser.add_argument("--host", default="", help="base URL of a deployed service (default: start one here)")
+    parser.add_argument(
+        "--cloud",
+        type=monitoring.place,
+        metavar="PROJECT/SERVICE",
+        help="whose metrics to read, where the host's address does not say",
+    )
     parser.add_argument(
         "--bundle", type=Path, help="whose golden rows are sent (default: bundles/<model>; a host's: none)"
     )

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from service import families as f
 from service.config import Settings
-from service.monitor import Served, is_prediction
+from service.monitor import Served
+from service.sampled import sampled
 from service.tracing import Sampling
 
 
@@ -42,12 +43,8 @@ class Exemplars:
 
     def take(self, calls: Sequence[Served]) -> None:
         """Remember the sampled ones."""
-        may_keep = self._sampling.may_keep
-        for call in calls:
-            if may_keep(call.traceparent, call.cloud_trace) and is_prediction(call):
-                trace = self._sampling.trace_of(call.traceparent, call.cloud_trace, call.request_id)
-                if trace.is_sampled:
-                    self._remember(call, trace.trace_id)
+        for call, trace in sampled(calls, self._sampling):
+            self._remember(call, trace.trace_id)
 
     def of(self, labels: tuple[str, ...]) -> dict[int, Exemplar]:
         """Return what is known about a series of the latency, by the position of the bin."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from typing import Any
 
@@ -11,6 +9,7 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import ParseError, UnsupportedTransferCoding
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from service import sockets
 from service.answer import Answerer, request_id_for
 from service.deadlines import Deadlines, Window
 from service.errors import OtherHttpError, ServiceError, echo, internal_error, to_reply
@@ -27,9 +26,6 @@ WAITING_BYTES = 256 << 10
 
 # a head that was just judged and is judged again with the next request
 SHORT_HEAD_BYTES = 1024
-
-# SO_LINGER, on, for 0 seconds: closing resets the connection
-RESET = struct.pack("ii", 1, 0)
 
 # where a request is
 HEAD, BODY, WHOLE = "head", "body", "whole"
@@ -92,8 +88,10 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
             return False
         if self._stage == HEAD and len(self._raw) > HEAD_BYTES:
             return self._refuse(431, f"request line and headers are longer than {HEAD_BYTES} bytes")
-        if self._stage == BODY and self._unframed > FRAMING_BYTES:
-            return self._refuse(400, f"chunk extensions or trailers are longer than {FRAMING_BYTES} bytes")
+        if self._stage == BODY:
+            if self._unframed > FRAMING_BYTES:
+                return self._refuse(400, f"chunk extensions or trailers are longer than {FRAMING_BYTES} bytes")
+            sockets.acknowledge(self.transport)
         return True
 
     def _feed_callback_parser(self, data: bytes) -> bool:
@@ -247,9 +245,7 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def cut_off(self) -> None:
         """End the connection at once; what the client has not read is lost, and the kernel does not keep it either."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sockets.reset_when_closed(self.transport)
         self.transport.abort()
 
     def _arm_keepalive_timer(self) -> None:

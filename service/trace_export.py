@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from service.config import Settings
 from service.loader import State
-from service.monitor import Served, is_prediction
+from service.monitor import Served
+from service.sampled import sampled
 from service.tracing import Sampling, Trace
 
 if TYPE_CHECKING:
@@ -58,12 +59,8 @@ class TraceExport:
 
     def take(self, calls: Sequence[Served]) -> None:
         """Keep the sampled ones for the thread."""
-        may_keep = self._sampling.may_keep
-        for call in calls:
-            if may_keep(call.traceparent, call.cloud_trace) and is_prediction(call):
-                trace = self._sampling.trace_of(call.traceparent, call.cloud_trace, call.request_id)
-                if trace.is_sampled:
-                    self._keep(call, trace)
+        for call, trace in sampled(calls, self._sampling):
+            self._keep(call, trace)
 
     def close(self, timeout_seconds: float = FLUSH_SECONDS) -> None:
         """Send what waits, and give up soon."""

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; EXAMPLES has the exit statuses."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.monitoring",
-        description="Apply dashboard and alert policies of deploy/monitoring with gcloud; those there are renewed.",
+        description="Apply dashboard and alert policies of deploy/monitoring with gcloud; what is there already stays.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""The gcloud commands that bring dashboard and policies into a project: made where missing, renewed where there."""
+"""The gcloud commands that bring dashboard and policies into a project: made, renewed, or left as they are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from scripts.monitoring import renewal
 from scripts.monitoring.files import CHANNEL
 
 # what a command that changes something would have answered
 UNKNOWN = "NAME"
-
 # what gcloud has not declared stable yet
 TRACKS = {"channels": ("beta",), "policies": ("alpha",)}
 
@@ -54,7 +55,7 @@ class Applying:
         self._is_real = act is run
 
     def apply(self, channel: str) -> None:
-        """Apply everything.
+        """Apply everything that is not there as its file says; a line tells what became of each.
 
         Args:
             channel: an address for mail, or the name of a notification channel that exists.
@@ -63,36 +64,65 @@ class Applying:
             CommandError: a command failed; what was applied before it stays.
         """
         name = self._channel(channel)
-        found = self._gcloud("dashboards", "list", "--filter=displayName=Rookery", "--format=value(name)")
-        self._put("dashboards", "config-from-file", self._folder / "dashboard.json", found, name)
-        listed = self._gcloud("policies", "list", "--filter=userLabels.rookery:*", "--format=json")
-        known = {one["displayName"]: one["name"] for one in json.loads(listed or "[]")}
-        for path in sorted((self._folder / "policies").glob("*.json")):
-            self._put("policies", "policy-from-file", path, known.get(path.stem, ""), name)
+        self._put_all("dashboards", "config", [self._folder / "dashboard.json"], "labels", name)
+        self._put_all("policies", "policy", sorted((self._folder / "policies").glob("*.json")), "userLabels", name)
 
     def _channel(self, channel: str) -> str:
         """Return the name of the channel, made if it is a new address."""
         if channel.startswith("projects/"):
             return channel
-        filter_ = f'--filter=type="email" AND labels.email_address="{channel}"'
-        found = self._gcloud("channels", "list", filter_, "--format=value(name)")
-        if found:
-            return found.splitlines()[0]
+        for one in self._list("channels", "--type=email"):
+            if one["labels"]["email_address"] == channel:
+                return str(one["name"])
         labels = ("--display-name=Rookery", "--type=email", f"--channel-labels=email_address={channel}")
         return self._gcloud("channels", "create", *labels, "--format=value(name)") or UNKNOWN
 
-    def _put(self, kind: str, option: str, path: Path, found: str, channel: str) -> None:
-        """Make or renew one thing from its file, with the channel filled in."""
-        verb = ["update", found.splitlines()[0]] if found else ["create"]
-        if not self._is_real:
-            self._gcloud(kind, *verb, f"--{option}={path}")
-            return
+    def _put_all(self, kind: str, option: str, paths: Sequence[Path], labels: str, channel: str) -> None:
+        """Make or renew things of one kind from their files, with the channel filled in; `labels` tell what is ours."""
+        known = {one["displayName"]: one for one in self._list(kind) if "rookery" in one.get(labels, {})}
+        for path in paths:
+            if self._is_real:
+                wanted = json.loads(path.read_text().replace(CHANNEL, channel))
+                self._tell(self._put(kind, option, wanted, known.pop(wanted["displayName"], None)), kind, path.stem)
+            else:
+                self._gcloud(kind, "create", f"--{option}-from-file={path}")
+        for name in known:
+            self._tell("left, has no file any more", kind, name)
+
+    def _put(self, kind: str, option: str, wanted: dict[str, Any], there: Mapping[str, Any] | None) -> str:
+        """Make or renew one thing, and say which."""
+        if there is not None and renewal.is_same(wanted, there):
+            return "unchanged"
         with tempfile.TemporaryDirectory() as folder:
-            filled = Path(folder, path.name)
-            filled.write_text(path.read_text().replace(CHANNEL, channel))
-            self._gcloud(kind, *verb, f"--{option}={filled}")
+            filled = Path(folder, "filled.json")
+            if there is None:
+                filled.write_text(json.dumps(wanted))
+                self._gcloud(kind, "create", f"--{option}-from-file={filled}")
+                return "made"
+            filled.write_text(json.dumps(renewal.as_version_of(there, wanted)))
+            self._gcloud(kind, "update", there["name"], f"--{option}-from-file={filled}")
+            return "renewed"
+
+    def _tell(self, what: str, kind: str, name: str) -> None:
+        """Say what became of one thing."""
+        print(f"{what}: {kind} {name}", flush=True)
+
+    def _list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """Return everything of one kind that is there."""
+        found: list[dict[str, Any]] = json.loads(self._gcloud(kind, "list", *arguments, "--format=json") or "[]")
+        return found
 
     def _gcloud(self, kind: str, verb: str, *arguments: str) -> str:
         """Run one command of gcloud."""
-        start = ("gcloud", *TRACKS.get(kind, ()))
-        return self._act((*start, "monitoring", kind, verb, *arguments, f"--project={self._project}", "--quiet"))
+        return self._act(
+            (
+                "gcloud",
+                *TRACKS.get(kind, ()),
+                "monitoring",
+                kind,
+                verb,
+                *arguments,
+                f"--project={self._project}",
+                "--quiet",
+            )
+        )

@@ -106,7 +106,14 @@ def _condition(rule: Mapping[str, Any]) -> dict[str, Any]:
             },
         }
     query = DRIFT if name == "RookeryDrift" else rule["expr"]
-    prometheus = {"query": query, "duration": wait, "evaluationInterval": "60s", "alertRule": name}
+    prometheus = {
+        "query": query,
+        "duration": wait,
+        "evaluationInterval": "60s",
+        "alertRule": name,
+        # a project that nothing has reported to yet has none of the metrics
+        "disableMetricValidation": True,
+    }
     return {"displayName": name, "conditionPrometheusQueryLanguage": prometheus}
 
 

@@ -64,8 +64,8 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Image and settings → a container that is removed when the test ends."""
     started: list[Container] = []
 
-    def start(image: Image, **settings: str) -> Container:
-        started.append(Container.start(image, f"rookery-test-{len(started)}", settings))
+    def start(image: Image, command: str = "", model: Path | None = None, **settings: str) -> Container:
+        started.append(Container.start(image, f"rookery-test-{len(started)}", settings, command, model))
         return started[-1]
 
     yield start

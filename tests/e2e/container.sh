@@ -6,7 +6,7 @@
 #                                       where neither an engine nor root is available (PYTHON: default python3)
 #   container.sh build [OPTION...]      scripts/image/image.sh build, with the base; IMAGE, VARIANT, BUNDLE as there
 #   container.sh run IMAGE NAME PORT [OPTION...]   as Cloud Run would, hardened: uid 10001, read-only root, no capabilities,
-#                                       256 processes, $PORT; MEMORY=512m CPUS=1 change the limits
+#                                       256 processes, $PORT; MEMORY=512m CPUS=1 change the limits, COMMAND=serve the command
 #   container.sh stop NAME              SIGTERM, print the exit status, remove
 #   container.sh export|sizes IMAGE     the image's file system as a tar on stdout, or its megabytes by part
 #   container.sh engine ARG...          the engine itself, for everything else
@@ -124,7 +124,7 @@ run() {
   if [ "$engine" = podman ]; then local_options=(--read-only-tmpfs=false); fi
   "$engine" run --detach --name "$name" --pull=never --network=host --read-only "${local_options[@]}" --shm-size 64m \
     --tmpfs /tmp:rw,noexec,nosuid,nodev,size=64m --user 10001:10001 --cap-drop=ALL --security-opt no-new-privileges --pids-limit 256 \
-    --memory "${MEMORY:-512m}" --memory-swap "${MEMORY:-512m}" --cpus "${CPUS:-1}" --env PORT="$port" "$@" "$image" >/dev/null
+    --memory "${MEMORY:-512m}" --memory-swap "${MEMORY:-512m}" --cpus "${CPUS:-1}" --env PORT="$port" "$@" "$image" ${COMMAND:+"$COMMAND"} >/dev/null
 }
 
 clean() {

@@ -142,13 +142,25 @@ class Container:
     reservation: socket
 
     @classmethod
-    def start(cls, image: Image, name: str, settings: Mapping[str, str]) -> Container:
-        """Start it as Cloud Run would, hardened, and return at once."""
+    def start(
+        cls, image: Image, name: str, settings: Mapping[str, str], command: str = "", model: Path | None = None
+    ) -> Container:
+        """Start it as Cloud Run would, hardened, and return at once.
+
+        Args:
+            image: which.
+            name: of the container.
+            settings: environment.
+            command: in place of the image's own.
+            model: a folder that lies where SageMaker puts it.
+        """
         reservation = reserve_port()
         port = reservation.getsockname()[1]
         options = [word for key, value in settings.items() for word in ("--env", f"{key}={value}")]
         call("engine", "rm", "--force", name, check=False)
-        call("run", image.name, name, str(port), *options)
+        if model is not None:
+            options += ["--volume", f"{model}:/opt/ml/model:ro"]
+        call("run", image.name, name, str(port), *options, COMMAND=command)
         return cls(name, port, reservation)
 
     def connect(self) -> HTTPConnection:
@@ -164,8 +176,11 @@ class Container:
             return exchange(connection, "GET", path)
 
     def predict(self, body: bytes) -> Answer:
+        return self.post("/predict", body, "application/json")
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
         with closing(self.connect()) as connection:
-            return exchange(connection, "POST", "/predict", body, {"Content-Type": "application/json"})
+            return exchange(connection, "POST", path, body, {"Content-Type": content_type})
 
     def wait_until_ready(self) -> Container:
         """Poll readiness."""

@@ -188,6 +188,25 @@ def test_it_serves_hardened_as_process_1(image: Image, start: Start, digest: str
     tell(f"ready after {started['total_seconds']} s")
 
 
+def test_sagemaker_starts_it_with_serve_and_a_model_of_its_own(
+    slim: Image, start: Start, context: Context, digest: str, tell: Tell
+) -> None:
+    model = context.folder / "bundles/penguins" / digest
+    container = start(slim, "serve", model, MODEL_DIGEST=f"sha256:{digest}", ROOKERY_BAKED_BUNDLE="/nowhere")
+    container.wait_for("/ping", 200)
+    answer = container.post("/invocations", b"39.1,18.7,181,3750\n", "text/csv")
+    limits = json.loads(container.get("/execution-parameters").body)
+
+    assert [one["label"] for one in answer.json()["predictions"]] == ["Adelie"]
+    assert (limits["BatchStrategy"], limits["MaxPayloadInMB"]) == ("MULTI_RECORD", 8)
+    assert "gunicorn" in container.run("cat", "/proc/1/cmdline")
+    assert "/opt/ml/model" in container.run("cat", "/proc/1/environ")
+    container.terminate()
+    assert container.ends_within(KILLED_AFTER_SECONDS)
+    tell(f"serve: {answer.status} from /opt/ml/model, ended with {container.status()}")
+    assert container.status() == 0
+
+
 def test_it_reports_to_nobody(full: Image, start: Start) -> None:
     container = start(full).wait_until_ready()
     assert container.predict(hostile.VALID[0]).status == 200

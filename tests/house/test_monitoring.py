@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ from model.predictor import Predictor
 from scripts.monitoring.__main__ import main
 from scripts.monitoring.files import CHANNEL, FOLDER, alerts, rendered
 from service import metrics
-from service.families import all_families
+from service.families import SECONDS, all_families
 from service.loader import Ready
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [FOLDER / name for name in ("rookery.rules.yml", "drift.rules.yml")]
+SLOW = """
+histogram_quantile(0.99,
+  sum by (le) (rate(rookery_request_seconds_bucket{route!~"/health/.*|/metrics|none", warm="true"}[5m]))
+) >
+"""
 NAME = re.compile(r"\b(?:rookery|process)[_:][a-z_:]+\b")
 
 
@@ -89,6 +95,17 @@ def test_every_alert_has_a_runbook_and_a_channel(rule):
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert policy["notificationChannels"] == [CHANNEL]
     assert f"section {rule['alert']}" in policy["documentation"]["content"]
+
+
+def test_the_latency_that_wakes_somebody_up_is_the_one_that_is_promised():
+    promised = tomllib.loads((ROOT / "slo.toml").read_text())["latency"]["p99_seconds"]
+    [rule] = [rule for rule in alerts() if rule["alert"] == "RookerySlow"]
+    assert rule["expr"].split() == [*SLOW.split(), f"{promised:g}"]
+    # between two bins a quantile is guessed
+    assert promised in SECONDS
+    assert f" {promised:g} s," in rule["annotations"]["summary"]
+    section = (ROOT / "DEPLOYMENT.md").read_text().partition("### RookerySlow\n")[2].partition("###")[0]
+    assert f" {promised:g} s " in section
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

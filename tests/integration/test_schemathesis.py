@@ -36,13 +36,15 @@ def test_every_answer_keeps_the_document(
 ) -> None:
     server = shared({"MODEL_URI": str(bundles[model]), "MAX_INSTANCES": str(MAX_INSTANCES), **SETTINGS})
     found = conformance.run(server, run, examples, tmp_path)
-    told = [one for path in server.get("/openapi.json").json()["paths"].values() for one in path.values()]
+    paths = server.get("/openapi.json").json()["paths"]
+    # the document itself is not tried
+    told = [one for path, methods in paths.items() if path != "/openapi.json" for one in methods.values()]
     own, protocols = ([one for one in told if ("tags" in one) == has_tag] for has_tag in (False, True))
 
     tell(f"A7: {model}, {run}: {found.cases} cases, {found.failures} failures")
     assert found.failures == 0, found.text
     assert found.operations[0] == found.operations[1] == (len(protocols) if run == "protocols" else len(own))
-    assert (len(own), len(protocols)) == (9, 19)
+    assert (len(own), len(protocols)) == (8, 19)
     assert found.cases > examples
 
 

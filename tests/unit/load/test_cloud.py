@@ -155,7 +155,7 @@ def test_a_recorded_run_is_completed_and_not_lost_without(
     path = tmp_path / "normal.json.gz"
     run = {"began": BEGAN, "samples": {"start": [0.0, SECONDS - 1]}, "host": "https://x"}
     monkeypatch.setenv("LOAD_MONITORING_URL", fake.url)
-    words = [str(path), "--project", "my-project", "--service", "rookery"]
+    words = [str(path), "my-project/rookery"]
     for token, status in (("another", 1), ("secret", 0)):
         path.write_bytes(gzip.compress(json.dumps(run).encode()))
         monkeypatch.setenv("LOAD_ACCESS_TOKEN", token)

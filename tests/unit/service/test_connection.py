@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -940,3 +941,22 @@ def test_an_application_without_a_short_door_has_none(loop, bridges):
         await line.hang_up()
 
     loop.run_until_complete(conversation())
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/penguins/infer"])
+def test_a_head_that_comes_before_its_body_is_acknowledged_at_once(talk, path):
+    async def speak(line: Line) -> list[list[Any]]:
+        head, _, body = raw(BODY, line=f"POST {path} HTTP/1.1").partition(b"\r\n\r\n")
+        seen = []
+        # in one piece, and as clients send it who hold the body back until the head is acknowledged (Nagle)
+        for parts in ([head + b"\r\n\r\n" + body], [head + b"\r\n\r\n", body[:5], body[5:]]):
+            line.transport.options.clear()
+            count = len(line.answers)
+            line.send(*parts)
+            seen.append(list(line.transport.options))
+            await line.wait_for(count + 1)
+            await line.settle()
+        return seen
+
+    acknowledged = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    assert talk(speak) == [[], [acknowledged] * 2]

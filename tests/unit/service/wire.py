@@ -30,10 +30,15 @@ class Transport(asyncio.Transport):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin open, with a client who reads."""
-        super().__init__({"peername": ("10.0.0.9", 1234), "sockname": ("127.0.0.1", 8080)})
+        super().__init__({"peername": ("10.0.0.9", 1234), "sockname": ("127.0.0.1", 8080), "socket": self})
+        self.options: list[tuple[int, int, Any]] = []
         self._loop, self.written, self.is_closed = loop, b"", False
         self.connection: Connection | None = None
         self.is_aborted, self.is_reading, self.unread_bytes = False, True, 0
+
+    def setsockopt(self, level: int, name: int, value: Any) -> None:
+        """Remember what is asked of the socket."""
+        self.options.append((level, name, value))
 
     def get_write_buffer_size(self) -> int:
         """What the client has not read, as a test says."""
