@@ -130,7 +130,10 @@ class Controller:
             raise RolloutError(f"the rollout of {found.candidate} goes on; abort it before {candidate} is rolled out")
         if found.digest != digest:
             raise RolloutError(f"the rollout that goes on is of the bundle {found.digest}, not {digest}")
-        state = self._mover.annotate(service, replace(found, holder=self._holder))
+        ours = replace(found, holder=self._holder)
+        # where the traffic is ours the tags are written again too: somebody may have taken one away
+        is_as_said = states.shares(service) == states.wanted(found, self._plan)
+        state = self._mover.place(service, ours) if is_as_said else self._mover.annotate(service, ours)
         self._tell("resumed", state, f"after the controller {found.holder}")
         return state
 

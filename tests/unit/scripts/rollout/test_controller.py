@@ -546,3 +546,14 @@ def test_a_revision_that_got_everything_past_a_rollout_is_not_rolled_out(world):
     world.platform.put((Target("svc-00003-by-hand", 100, "candidate"),))
     with pytest.raises(RolloutError, match="serves everything already"):
         world.run("two")
+
+
+def test_a_tag_that_somebody_took_away_comes_back_with_the_next_controller(world):
+    world.die_at(4)
+    with pytest.raises(Killed):
+        world.run()
+    world.die_at(None)
+    (stable,) = world.platform.shares()
+    world.platform.put((Target(stable, 100), Target(NEW, 0, "candidate")))
+    assert world.run("two") is End.PROMOTED
+    assert history(world) == UP
