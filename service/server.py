@@ -197,7 +197,8 @@ class Bridge:
         """Follow the server's life (ASGI lifespan): once it has been told to start, it begins to listen."""
         sys.setswitchinterval(SWITCH_SECONDS)
         loop = asyncio.get_running_loop()
-        self.answerer.monitor.put_off(loop.call_soon)
+        # nobody would call what is put off to a loop that has ended
+        self.answerer.monitor.put_off(lambda flush: flush() if loop.is_closed() else loop.call_soon(flush))
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})

@@ -93,7 +93,8 @@ class Client(threading.Thread):
             answered = answer.json()
             self.labels.update(one["label"] for one in answered.get("predictions", [answered]))
         reason = "" if answer.status == 200 else answer.json()["type"].removeprefix("urn:rookery:problem:")
-        route = path if answer.status != 404 else "none"
+        # also where it was refused for want of capacity, before anybody looked at the path
+        route = path if path != "/nowhere" else "none"
         self.outcomes[route, f"{answer.status // 100}xx", reason] += 1
         if answer.headers.get("connection", "").lower() == "close":
             connection.close()

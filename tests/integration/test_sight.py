@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from model.manifest import example
 from model.verify import VerifiedBundle
 from scripts.quality.__main__ import main as quality
 from tests.fakes.otlp import Collector, Span
+
+from .servers import DEADLINE_SECONDS, POLL_SECONDS
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 OTHER = "1af7651916cd43dd8448eb211c80319c"
@@ -45,6 +48,11 @@ def test_one_request_is_seen_as_a_trace_an_event_and_an_exemplar(
         told = server.request(
             "POST", "/feedback", json.dumps({"request_id": "seen", "label": "Adelie"}).encode(), headers
         )
+        # the process does not wait for them for longer than a moment in the end, and a busy machine takes its time
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (collector.of(TRACE) and collector.of(OTHER)):
+            assert time.monotonic() < deadline
+            assert not server.has_ended(POLL_SECONDS)
         server.stop()
         spans = {name: collector.of(name) for name in (TRACE, OTHER)}
 

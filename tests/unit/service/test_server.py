@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from service.answer import Answerer
+from service.config import Settings
+from service.errors import Overloaded
+from service.monitor import MOST_CALLS, Monitor
 from service.server import LOOP_BODY_BYTES, Bridge, call_wsgi, to_environ
 from tests.unit.service.calls import ADELIE, ask, encode
 
@@ -359,3 +362,17 @@ def test_what_is_neither_http_nor_a_life_is_left_alone(answerer):
     client = Client({"type": "websocket.connect"})
     client.talk(Bridge(lambda *_: [], answerer, LIMIT), {"type": "websocket"})
     assert (client.sent, client.unread) == ([], 1)
+
+
+def test_what_is_noted_after_the_loop_has_ended_is_handed_on(answerer):
+    handed: list[int] = []
+
+    class Reader:
+        def take(self, calls: Any) -> None:
+            handed.append(len(calls))
+
+    monitor = Monitor([Reader()])
+    _lifespan(lambda: None, Answerer(answerer.state, Settings(), monitor), "startup", "shutdown")
+    for _ in range(MOST_CALLS):
+        monitor.note_refusal(Overloaded(), "")
+    assert handed == [MOST_CALLS]
