@@ -46,6 +46,7 @@ class Outcome:
         connection_errors: requests lost with their connection, and failed attempts to connect.
         unanswered: requests that were due and had no answer when the time to drain was over.
         lateness: the longest that a request waited though a connection was free, in seconds: the client's own fault.
+        began: when the first request was due, on `time.perf_counter`.
     """
 
     seconds: float = 0.0
@@ -57,6 +58,7 @@ class Outcome:
     connection_errors: int = 0
     unanswered: int = 0
     lateness: float = 0.0
+    began: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -146,7 +148,7 @@ class Generator:
         """Send what is due, take what arrives, until all is answered or it is too late."""
         clock, free, outcome = time.perf_counter, self._free, self._outcome
         interval = 1 / rate if rate else 0.0
-        begin = self._began = clock()
+        begin = self._began = outcome.began = clock()
         end = begin + requests * interval + drain_seconds if rate else math.inf
         sent = 0
         while True:

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 # of a batch the first rows are logged, and how many there were
 MOST_ROWS = 16
-# a flood of refusals must not become a flood of lines: beyond these of one second they are counted
+# a flood of refusals must not become a flood of lines: so many a second are written, the rest is counted.
+# They are earned bit by bit: a hundred at the begin of each second held the event loop up for 10 ms or more each time
 MOST_LINES = 100
 # refusals by whoever uses the service wrongly, and by a service that cannot do better
 LEVELS = {4: logging.INFO, 5: logging.WARNING}
@@ -56,12 +57,12 @@ class Events:
         self._sampling = Sampling(settings.trace_rate if settings.trace_endpoint else 0.0, settings.project)
         self._variables: tuple[Variable, ...] = ()
         self._left = self._next()
-        self._second, self._lines = 0, 0
+        self._earned, self._earned_at, self._second = float(MOST_LINES), clock(), 0
         self._unsaid: Counter[str] = Counter()
 
     def take(self, calls: Sequence[Served]) -> None:
         """Write about those calls that are worth a line."""
-        self._begin_second()
+        self._go_on()
         slow_seconds = self._slow_seconds
         for call in calls:
             if call.reason or call.wait + call.total >= slow_seconds:
@@ -83,10 +84,10 @@ class Events:
 
     def _summarise(self, call: Served) -> None:
         """Write the one line about a call that was refused, failed or was slow."""
-        if self._lines >= MOST_LINES:
+        if self._earned < 1:
             self._unsaid[call.reason or "slow"] += 1
             return
-        self._lines += 1
+        self._earned -= 1
         extra = {**self._of_call(call), "reason": call.reason}
         if call.problems:
             extra["codes"] = sorted({problem.code for problem in call.problems})
@@ -97,12 +98,15 @@ class Events:
         else:
             log.log(LEVELS.get(call.status // 100, logging.INFO), "request.refused", extra=extra)
 
-    def _begin_second(self) -> None:
-        """Count lines anew with each second, and say how many were left out in the last one."""
-        second = int(self._clock())
+    def _go_on(self) -> None:
+        """Earn lines with the time that went by, and say once a second how many were left out."""
+        now = self._clock()
+        earned = MOST_LINES * max(0.0, now - self._earned_at)
+        self._earned, self._earned_at = min(float(MOST_LINES), self._earned + earned), now
+        second = int(now)
         if second == self._second:
             return
-        self._second, self._lines = second, 0
+        self._second = second
         if self._unsaid:
             reasons, self._unsaid = dict(self._unsaid), Counter()
             log.warning("request.not_logged", extra={"requests": sum(reasons.values()), "reasons": reasons})

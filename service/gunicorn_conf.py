@@ -50,12 +50,17 @@ def post_fork(server: Any, worker: Any) -> None:
 
     The parser keeps 64 KiB and closes the connection on more: a large body after a small one was lost unanswered.
     """
+    import time
+
+    # before the imports, which are most of a replacement's start
+    forked_at = time.time()
+
     from gunicorn.asgi.protocol import ASGIProtocol
 
     from service import logs, startup
 
     logs.set_up(_settings.log_level)
-    startup.begin(_settings, is_replacement=worker.age > server.num_workers)
+    startup.begin(_settings, replaced_at=forked_at if worker.age > server.num_workers else None)
 
     if ASGIProtocol._check_h1c_protocol_available():
         limit_bytes = _settings.max_body_bytes + (128 << 10)

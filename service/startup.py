@@ -22,16 +22,16 @@ _under_way: Future[State] | None = None
 _replaced_at: float | None = None
 
 
-def begin(settings: Settings, *, is_replacement: bool = False) -> None:
+def begin(settings: Settings, *, replaced_at: float | None = None) -> None:
     """Load the model in a thread, while the rest of the program is still being imported; called after the fork.
 
     Args:
         settings: where the model is.
-        is_replacement: whether Gunicorn has been running for a while: then the start begins now.
+        replaced_at: when this worker was forked if Gunicorn has been running for a while: then the start began there.
     """
     global _under_way, _replaced_at
     _under_way = Future()
-    _replaced_at = time.time() if is_replacement else None
+    _replaced_at = replaced_at
     threading.Thread(target=_load, args=(settings, _under_way), name="load", daemon=True).start()
 
 

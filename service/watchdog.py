@@ -76,7 +76,7 @@ class Watchdog:
         waited: Callable[[int], float],
         group: ControlGroup | None = None,
     ) -> None:
-        """Prepare; `start` watches.
+        """Prepare, in the loop's thread; `start` watches.
 
         Args:
             limit_seconds: how long a computation, or a turn of the loop, may take.
@@ -91,7 +91,8 @@ class Watchdog:
         self._patience: dict[int, Patience] = {}
         self._turn = Patience(waited)
         self._asked = self._answered = 0
-        self._loop_thread = self._loop_native_id = 0
+        # known before the loop turns: a start that gets no processor is not a stuck one
+        self._loop_thread, self._loop_native_id = threading.get_ident(), threading.get_native_id()
         self._is_full = False
 
     def start(self) -> None:
@@ -134,7 +135,7 @@ class Watchdog:
         pause, last, tick = threading.Event(), time.monotonic(), 0
         try:
             while True:
-                _limit_time_without_watchdog(self._limit_seconds + LONGEST_TICK_SECONDS)
+                _limit_time_without_watchdog(self._limit_seconds + TICK_SECONDS)
                 pause.wait(TICK_SECONDS)
                 now = time.monotonic()
                 self.look(min(now - last, LONGEST_TICK_SECONDS))
@@ -148,8 +149,6 @@ class Watchdog:
     def _answer(self, asked: int) -> None:
         """Be called by the loop."""
         self._answered = asked
-        if not self._loop_thread:
-            self._loop_thread, self._loop_native_id = threading.get_ident(), threading.get_native_id()
 
     def _give_up(self, thread: int, seconds: float, request_id: str | None) -> None:
         """Say what is stuck and end the process: a thread cannot be ended alone."""

@@ -17,11 +17,12 @@ EXAMPLES = """examples:
   python -m scripts.rollout simulate --rollouts 1000
 
 exit status:
-  0  promoted, or the verb did what it says        5  held: inconclusive at its deadline, a person decides
-  1  it failed, and says why                       6  rolled back, but the stable revision does not answer
-  2  wrong usage                                   7  the platform does not answer; run again to go on
-  3  rolled back                                   8  simulate: a promise is broken; replay: a verdict differs
-  4  stood down: somebody else moved traffic     130  interrupted; run again to go on"""
+  0  promoted, or the verb did what it says        6  rolled back, but the stable revision does not answer
+  1  it failed, and says why                       7  the platform does not answer; run again to go on
+  2  wrong usage                                   8  simulate: a promise is broken; replay: a verdict differs
+  3  rolled back                                   9  held, and the stable revision does not answer
+  4  stood down: somebody else moved traffic      10  the first revision of all does not pass its smoke test
+  5  held: inconclusive at its deadline          130  interrupted; run again to go on"""
 
 RECORD = Path("rollouts.jsonl")
 
@@ -34,15 +35,15 @@ def parser() -> Parser:
         epilog=EXAMPLES,
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    where, judged, probed, told = _where(), _judged(), _probed(), _told()
-    run = _verb(verbs, "run", [where, judged, probed, told], "roll the candidate out, or go on with it after any death")
+    place, judged, probed, told = where(), _judged(), _probed(), _told()
+    run = _verb(verbs, "run", [place, judged, probed, told], "roll the candidate out, or go on with it after any death")
     run.add_argument(
         "--metrics", default="monitoring", help="monitoring, or the URL of a Prometheus (default: %(default)s)"
     )
     run.add_argument(
         "--revision-label", default="revision_name", help="label that names the revision (default: %(default)s)"
     )
-    _verb(verbs, "status", [where, judged, _json()], "print where the rollout stands")
+    _verb(verbs, "status", [place, judged, _json()], "print where the rollout stands")
     for verb, text in (
         ("pause", "step no further; a bad candidate is still rolled back"),
         ("resume", "go on after a pause, or after it was held"),
@@ -50,12 +51,12 @@ def parser() -> Parser:
         ("retry", "forget that the candidate was rolled back, so that `run` begins again"),
         ("promote", "give the candidate everything now"),
     ):
-        _verb(verbs, verb, [where, judged, _reason(), _json()], text)
+        _verb(verbs, verb, [place, judged, _reason(), _json()], text)
     for verb, text in (
         ("abort", "give the stable revision everything, and end"),
         ("rollback", "the same, also after the end of a rollout"),
     ):
-        _verb(verbs, verb, [where, judged, _reason(), _json(), _tokens()], text)
+        _verb(verbs, verb, [place, judged, _reason(), _json(), tokens()], text)
     explained = _verb(verbs, "explain", [_recorded(), _json()], "say why everything was decided")
     explained.add_argument("--postmortem", action="store_true", help="as the draft of a post-mortem in Markdown")
     explained.add_argument(
@@ -89,12 +90,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _where() -> Parser:
-    where = Parser(add_help=False)
-    where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
-    where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
-    where.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
-    return where
+def where() -> Parser:
+    """Describe what says which service is meant, as a parent of other parsers."""
+    found = Parser(add_help=False)
+    found.add_argument("--project", help="Google Cloud project (default: gcloud's)")
+    found.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
+    found.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
+    return found
 
 
 def _judged() -> Parser:
@@ -104,19 +106,20 @@ def _judged() -> Parser:
     return judged
 
 
-def _tokens() -> Parser:
-    tokens = Parser(add_help=False)
-    tokens.add_argument(
+def tokens() -> Parser:
+    """Describe what says who we are to a private service, as a parent of other parsers."""
+    found = Parser(add_help=False)
+    found.add_argument(
         "--token",
         choices=("auto", "none"),
         default="auto",
         help="identity token for a private service: from the metadata server or gcloud, or none (default: %(default)s)",
     )
-    return tokens
+    return found
 
 
 def _probed() -> Parser:
-    probed = Parser(add_help=False, parents=[_tokens()])
+    probed = Parser(add_help=False, parents=[tokens()])
     probed.add_argument("--bundle", required=True, help="what the candidate is to serve: a folder, or gs://…/<digest>/")
     probed.add_argument("--digest", help="the digest it must have")
     return probed

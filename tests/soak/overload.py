@@ -4,6 +4,7 @@
 
 prints a line for each and exits with 1 if one is missed; it takes some minutes.
 The server has the first core and the load the last one; nothing else may run beside it.
+A control on each core tells stalls of the machine from the server's own (`tests.soak.stillness`).
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ from tests.conftest import quick_spec
 from tests.integration import slow
 from tests.soak import damage, table
 from tests.soak.integrity_stock import Result
+from tests.soak.stillness import Stillness, watched
 
 ENGINE_SECONDS = 0.005
 SLOW = dataclasses.replace(ROOKERY, command=(*ROOKERY.command, *slow.ARGUMENTS))
 CONNECTIONS = 256
+# most of the load's connections are spare: closing them all at once, and making them anew, is not what is measured
+SPARE = {"ROOKERY_HEADER_SECONDS": "300", "ROOKERY_IDLE_SECONDS": "300"}
 REAL: dict[str, dict[str, str]] = {"short door": {}, "Flask alone": {"FAST_PATH": "false"}}
 LOADS, REAL_LOADS = (2, 5, 10), (1.25, 1.5, 2)
 BUDGET, MOST = Settings.wait_seconds, Settings.most_waiting
@@ -60,7 +64,7 @@ class Stand:
     @contextmanager
     def server(self, engine_seconds: float = 0.0, **settings: str) -> Iterator[Running]:
         """Run a server whose queue is watched."""
-        own = {"SLOW_ENGINE_SECONDS": str(engine_seconds), "SLOW_ENGINE_RECORD": str(self.record)}
+        own = {"SLOW_ENGINE_SECONDS": str(engine_seconds), "SLOW_ENGINE_RECORD": str(self.record), **SPARE}
         with serving(SLOW, self.bundle, settings=own | settings) as running:
             yield running
 
@@ -102,16 +106,33 @@ def describe(factor: float, outcome: Outcome, share: float) -> str:
     )
 
 
-def overload(running: Running, stand: Stand, factor: float, rate: float, seconds: float) -> tuple[Outcome, list[bool]]:
-    """Send more than a server can answer; returns what became of it, and what else must hold."""
-    outcome = load(running.port, stand.payload(), CONNECTIONS, rate * factor, int(rate * factor * seconds))
+def spared(outcome: Outcome, machine: Stillness) -> list[float]:
+    """Return the latencies of the refusals that the machine did not hold up."""
+    refused = [
+        (outcome.began + end - seconds, outcome.began + end)
+        for code, end, seconds in zip(outcome.codes, outcome.ends, outcome.latencies, strict=True)
+        if code == 503
+    ]
+    return [end - due for due, end in refused if machine.spared(due, end)]
+
+
+def overload(running: Running, stand: Stand, factor: float, rate: float, seconds: float) -> tuple[Outcome, bool, str]:
+    """Send more than a server can answer; returns what became of it, whether all else holds, and what the machine did.
+
+    Refusals are judged without those that a stall of the machine held up, unless those are most of them.
+    """
+    with watched() as machine:
+        outcome = load(running.port, stand.payload(), CONNECTIONS, rate * factor, int(rate * factor * seconds))
+    refused, own = outcome.latencies_of(503), spared(outcome, machine)
+    judged = own if machine.has_priority and 2 * len(own) >= len(refused) else refused
     kept = [
         set(outcome.statuses) <= {200, 503},
         not outcome.connection_errors + outcome.unanswered,
-        ms(outcome.latencies_of(503)) < 10,
+        ms(judged) < 10,
         ms(outcome.latencies_of(200)) <= 2 * BUDGET * 1000,
     ]
-    return outcome, kept
+    told = machine.describe(outcome.began, outcome.began + outcome.seconds)
+    return outcome, all(kept), f"; {len(own)} refusals met no stall of it, p99 {ms(own):.1f} ms; {told}"
 
 
 def g1(stand: Stand) -> Result:
@@ -121,11 +142,11 @@ def g1(stand: Stand) -> Result:
         most = capacity(running, stand.payload(), 4, 800)
         lines.append(f"engine of 5 ms: capacity {most:.0f}/s")
         for factor in LOADS:
-            outcome, rest = overload(running, stand, factor, most, stand.seconds)
+            outcome, rest, machine = overload(running, stand, factor, most, stand.seconds)
             share = outcome.statuses[200] / outcome.seconds / most
             worst = min(worst, share)
-            kept &= share >= 0.9 and all(rest)
-            lines.append(describe(factor, outcome, share))
+            kept &= share >= 0.9 and rest
+            lines.append(describe(factor, outcome, share) + machine)
     return Result(
         "G1", ">= 90 % of capacity, refused p99 < 10 ms", f"at least {worst:.0%} with the test engine", kept, lines
     )
@@ -142,13 +163,15 @@ def g1_real(stand: Stand) -> Result:
             ratio = most / refusing
             lines.append(f"{name}: capacity {most:.0f}/s, a refusal costs {ratio:.2f} of an answer")
             for factor in REAL_LOADS:
-                outcome, rest = overload(running, stand, factor, most, stand.seconds / 6)
+                outcome, rest, machine = overload(running, stand, factor, most, stand.seconds / 6)
                 share = outcome.statuses[200] / outcome.seconds / most
                 # what came, where the client is slower than it should be
                 came = outcome.rate / most
                 bound = min(1.0, came, max(0.0, (1 - came * ratio) / (1 - ratio)))
-                kept &= share >= 0.9 * bound and all(rest)
-                lines.append(f"{describe(factor, outcome, share)}; {came:.2f} x came, the bound is {bound:.0%}")
+                kept &= share >= 0.9 * bound and rest
+                lines.append(
+                    f"{describe(factor, outcome, share)}; {came:.2f} x came, the bound is {bound:.0%}{machine}"
+                )
     return Result("G1r", ">= 90 % of the bound, refused p99 < 10 ms", f"{len(lines)} lines", kept, lines)
 
 

@@ -187,6 +187,30 @@ def test_a_flood_of_refusals_is_counted(lines):
     )
 
 
+def test_lines_are_earned_bit_by_bit(lines):
+    now = [1_000.0]
+    events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
+    told = []
+    # 2,000 refusals a second, as the monitor hands them on
+    for _ in range(32):
+        before = len(lines())
+        events.take([_served(503, "overloaded")] * 128)
+        told.append(sum(line["message"] == "request.refused" for line in lines()[before:]))
+        now[0] += 1 / 16
+
+    assert (told[0], max(told[1:]), sum(told[16:])) == (MOST_LINES, 7, MOST_LINES)
+
+
+def test_a_clock_that_is_set_back_earns_nothing(lines):
+    now = [1_000.0]
+    events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
+    events.take([_served(503, "overloaded")] * 150)
+    now[0] -= 60
+    events.take([_served(503, "overloaded")])
+
+    assert sum(line["message"] == "request.refused" for line in lines()) == MOST_LINES
+
+
 def test_a_service_without_a_model_tells_no_predictions(lines):
     state = NotReady("hash_mismatch", "x")
     _ask(Answerer(state, ALL), ALL, Call(b"{}"))

@@ -44,7 +44,10 @@ class Dog:
     def __init__(self, group: ControlGroup | None = None) -> None:
         self.loop, self.under_way = Loop(), UnderWay()
         self.waited, self.ends = 0.0, 0
-        self.dog = Watchdog(10, self.loop, self.under_way, self._end, lambda _: self.waited, group)
+        self.dog = Watchdog(10, self.loop, self.under_way, self._end, self._waited, group)
+
+    def _waited(self, native_id: int) -> float:
+        return self.waited if native_id == threading.get_native_id() else 0.0
 
     def _end(self) -> None:
         self.ends += 1
@@ -114,6 +117,16 @@ def test_time_in_which_the_thread_was_not_let_run_does_not_count(dog):
     assert dog.ends == 0
     dog.pass_time(9)
     assert dog.ends >= 1
+
+
+def test_a_loop_that_gets_no_processor_before_its_first_turn_is_left_alone(dog, caplog):
+    for _ in range(30):
+        dog.waited += 0.95
+        dog.pass_time(1, is_loop_alive=False)
+    assert dog.ends == 0
+    dog.pass_time(9, is_loop_alive=False)
+    assert dog.ends >= 1
+    assert caplog.records[0].stuck_thread == "MainThread"
 
 
 def test_sharing_a_processor_is_no_excuse(dog):
