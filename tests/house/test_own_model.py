@@ -59,7 +59,7 @@ def test_every_command_of_the_document_works_in_order(folder: Path, cloud: FakeS
     versions = re.findall(r"^[0-9a-f]{12} +machines +(\d)", printed[next(c for c in COMMANDS if " ls " in c)], re.M)
     assert sorted(versions) == ["1", "2"]
     rehearsed = printed[next(c for c in COMMANDS if "tests.rehearse" in c)]
-    assert re.search(r"^good +promoted +promoted ", rehearsed, re.M), rehearsed
+    assert "1 of 1 as expected" in rehearsed
     assert len((folder / "scored.csv").read_text().splitlines()) == 1501
 
 
