@@ -231,8 +231,8 @@ rehearse: $(STAMP) bundles/penguins/current ## Rehearse rollouts on this machine
 	@$(BIN)/python -m tests.rehearse $(ARGS)
 
 .PHONY: deploy
-deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local ARGS="--model-uri …")
-	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit --spec $(SPEC)) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
+deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local builds here; ARGS="--model-uri …")
+	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit) --spec $(SPEC) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
 
 .PHONY: rollout
 rollout: $(STAMP) ## Give the candidate traffic step by step, judged (PROJECT=…, REGION=…, SERVICE=…, BUNDLE=bundles/penguins, ARGS="--plan blue-green")

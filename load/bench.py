@@ -10,6 +10,7 @@ from pathlib import Path
 from load import bundles, parts, printing, processes, tensors, watching
 from load.servers import LoadError
 from load.verdicts import DEMANDS, judge
+from model.command_line import Parser
 
 PARTS = {**parts.PARTS, "watching": watching.watching, "tensors": tensors.tensors}
 
@@ -17,6 +18,8 @@ EXAMPLES = """examples:
   python -m load.bench                                      everything, as `make bench` does
   python -m load.bench --only throughput,tail --seconds 10
   python -m load.bench --rounds 1 --seconds 1 --starts 3 --predictions 2000     a quick look, not a measurement
+
+exit status: 0 every must is kept, 1 one is missed, 2 the run is worth nothing, or wrong usage
 """
 
 
@@ -55,11 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.bench",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
     parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)} (default: all)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
@@ -20,6 +19,7 @@ from load.openloop import Generator
 from load.percentiles import percentile
 from load.run import RESULTS, versions
 from load.servers import HOST, ROOKERY, LoadError, Running
+from model.command_line import Parser
 
 SIZES = (0.25, 0.5, 1.0)
 PAIR = 0.25
@@ -112,10 +112,11 @@ def _closed(running: Running, bundle: Bundle, seconds: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write down; returns 2 if the run is worth nothing."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.capacity",
         description=__doc__,
-        epilog="example: python -m load.capacity --seconds 10 --rounds 5",
+        epilog="exit status: 0 written, 2 the run is worth nothing, or wrong usage\n\n"
+        "example: python -m load.capacity --seconds 10 --rounds 5",
     )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
     parser.add_argument("--seconds", type=float, default=10, help="of each load (default: 10)")

@@ -6,7 +6,6 @@ be asked for again: `python -m load.cloud load/results/normal.json.gz my-project
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import math
@@ -21,6 +20,7 @@ from typing import Any
 
 from load.identity import Identity
 from load.monitoring import INSTANCES, METRICS, PERIOD_SECONDS, URL, CloudError, Monitoring, Place, place
+from model.command_line import Parser
 
 GCLOUD = ("gcloud", "auth", "print-access-token")
 # Cloud Run's metrics are sampled every 60 seconds and may be another 180 late
@@ -156,17 +156,20 @@ def ask(where: Place, began: float, seconds: float, late: float = LATE_SECONDS) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Complete a recorded run; returns 1 if nothing could be had."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.cloud",
         description=__doc__,
-        epilog="example: python -m load.cloud load/results/normal.json.gz my-project/rookery",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit status: 0 completed, 1 nothing could be had, 2 wrong usage\n\n"
+        "example: python -m load.cloud load/results/normal.json.gz my-project/rookery",
     )
     parser.add_argument("run", type=Path, help="what `make load HOST=…` has written")
     parser.add_argument("place", type=place, metavar="PROJECT/SERVICE", help="and /REGION where several have it")
     given = parser.parse_args(arguments)
-    with gzip.open(given.run, "rt") as file:
-        run = json.load(file)
+    try:
+        with gzip.open(given.run, "rt") as file:
+            run = json.load(file)
+    except OSError as error:
+        parser.error(f"{given.run} cannot be read: {error}; `make load HOST=…` writes one")
     seconds = max(run["samples"]["start"]) + 1
     run["cloud"] = ask(given.place, run["began"], seconds)
     part = given.run.with_suffix(".part")

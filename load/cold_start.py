@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import select
 import statistics
@@ -20,6 +19,7 @@ from load import bucket, bundles, processes, servers
 from load.bundles import Bundle
 from load.percentiles import percentile
 from load.servers import ROOKERY, LoadError, Running
+from model.command_line import Parser
 
 PHASES = ("imports", "fetch", "verify", "load", "golden", "listen", "total")
 TOLD_SECONDS = 5
@@ -61,14 +61,16 @@ def _told(running: Running) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the starts one after the other and print medians and the 95th percentile."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.cold_start",
         description=__doc__,
-        epilog="example: python -m load.cold_start bundles/penguins --starts 5",
+        epilog="exit status: 0 measured, 2 the run is worth nothing, or wrong usage\n\n"
+        "example: python -m load.cold_start bundles/penguins --starts 5",
     )
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/penguins"), help="a bundle")
-    parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=20, help="default: 20")
     parser.add_argument("--bucket", action="store_true", help="from a fake bucket instead of the disk")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     bundle = bundles.read(given.bundle)
     processes.become_load()
@@ -82,9 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     seconds = [start.seconds for start in starts]
     median, p95 = statistics.median(seconds), percentile(seconds, 95)
+    phases = {phase: statistics.median(start.phases[phase] for start in starts) for phase in PHASES}
+    if given.json:
+        print(json.dumps({"starts": given.starts, "median_seconds": median, "p95_seconds": p95, "phases": phases}))
+        return 0
     print(f"{given.starts} starts: first prediction after {median:.3f} s (median), {p95:.3f} s (p95)")
-    for phase in PHASES:
-        print(f"  {phase:<10}{statistics.median(start.phases[phase] for start in starts):.4f} s")
+    for phase, phase_seconds in phases.items():
+        print(f"  {phase:<10}{phase_seconds:.4f} s")
     return 0
 
 

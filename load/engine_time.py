@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from load.processes import SERVER_CORE
+from model.command_line import Parser
 
 WARM_UP = 200
 MEASURED_SECONDS = 1.0
@@ -49,15 +49,18 @@ def seconds_per_row(predict: Callable[[Any], object], rows: Any) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time one bundle on the core that servers get."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.engine_time",
         description=__doc__,
-        epilog="example: python -m load.engine_time bundles/penguins/<digest>",
+        epilog="exit status: 0 timed, 2 wrong usage\n\nexample: python -m load.engine_time bundles/penguins/<digest>",
     )
     parser.add_argument("folder", type=Path, help="a bundle")
     folder = parser.parse_args(arguments).folder
     os.sched_setaffinity(0, {SERVER_CORE})
-    golden = json.loads((folder / "manifest.json").read_bytes())["golden"]["rows"]
+    try:
+        golden = json.loads((folder / "manifest.json").read_bytes())["golden"]["rows"]
+    except OSError as error:
+        parser.error(f"no bundle in {folder} ({error.strerror}); make one with `make train`")
     rows = [np.array([row], dtype=np.float32) for row in golden]
     print(seconds_per_row(predictor(folder), rows))
     return 0

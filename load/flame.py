@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from load import bundles, closedloop, processes, servers
 from load.servers import ROOKERY, LoadError
+from model.command_line import Parser
 
 PROFILER = Path(".venv-peers/bin/py-spy")
 SAMPLES_PER_SECOND = 250
@@ -41,8 +41,11 @@ def record(pid: int, seconds: float, kind: str, output: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the server, record it twice, print what takes the time."""
-    parser = argparse.ArgumentParser(
-        prog="python -m load.flame", description=__doc__, epilog="example: python -m load.flame --seconds 5"
+    parser = Parser(
+        prog="python -m load.flame",
+        description=__doc__,
+        epilog="exit status: 0 written, 2 the run is worth nothing, or wrong usage\n\n"
+        "example: python -m load.flame --seconds 5",
     )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/penguins"), help="default: bundles/penguins")
     parser.add_argument("--seconds", type=float, default=10, help="of each recording (default: 10)")

@@ -6,7 +6,6 @@ free connection if it must, and its latency counts from when it was due.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import json
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from load.connections import Connection, request_bytes
 from load.percentiles import percentile
 from load.processes import LOAD_CORE
+from model.command_line import Parser
 
 # nearer than this the loop spins instead of sleeping: epoll counts whole milliseconds
 SPIN_SECONDS = 0.002
@@ -250,10 +250,11 @@ class Generator:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load one address and print what became of it as JSON; returns 1 if any request had no 2xx."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.openloop",
         description="Send requests at a constant rate, whatever the server does.",
-        epilog="example: python -m load.openloop http://127.0.0.1:8080/predict --rate 2000 --seconds 10",
+        epilog="exit status: 0 every request had a 2xx, 1 some had not, 2 wrong usage\n\n"
+        "example: python -m load.openloop http://127.0.0.1:8080/predict --rate 2000 --seconds 10",
     )
     parser.add_argument("url", help="where to post")
     parser.add_argument("--rate", type=float, help="requests due a second; without it the next follows on each answer")

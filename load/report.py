@@ -20,6 +20,7 @@ from load import autoscale, plots, render, scenarios, sizing, summary
 from load.run import RESULTS
 from load.servers import ROOT
 from load.sizing import Capacity
+from model.command_line import Parser
 
 RECORDED = ROOT / "docs/load"
 REPORT = ROOT / "LOAD_TEST_REPORT.md"
@@ -27,6 +28,8 @@ EXAMPLES = """examples:
   python -m load.report --quick                   run everything in its short form, then write
   python -m load.report --from load/results       from runs that are there
   python -m load.report --check                   say whether the report is what its files say
+
+exit status: 0 written, or the same; 1 a run failed, or with --check it differs; 2 wrong usage
 """
 # so that all of it takes less than ten minutes, and less than 25
 QUICK_CAPACITY = ("--seconds", "3", "--rounds", "3")
@@ -134,13 +137,19 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
+def _folder(text: str) -> Path:
+    """Read the name of a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder; `make report` and `make load` write load/results")
+    return Path(text)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.report",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="the short forms, in less than ten minutes")
     parser.add_argument(
@@ -150,7 +159,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help=f"of the soak's long form (default: {SOAK_SECONDS:g})",
     )
-    parser.add_argument("--from", dest="source", type=Path, help="folder of recorded runs; nothing is run")
+    parser.add_argument("--from", dest="source", type=_folder, help="folder of recorded runs; nothing is run")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     return parser.parse_args(arguments)
 

@@ -27,6 +27,7 @@ from load.preflight import Stop
 from load.scenarios import Scenario
 from load.servers import ROOT, LoadError
 from load.traffic import Traffic
+from model.command_line import Parser
 
 RESULTS = Path("load/results")
 PACKAGES = ("locust", "gevent", *printing.PACKAGES)
@@ -231,11 +232,10 @@ def _since(watch: Watch, began: float) -> list[tuple[float, float, int, float]]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m load.run",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenario", choices=list(scenarios.FULL))
     parser.add_argument("--host", default="", help="base URL of a deployed service (default: start one here)")

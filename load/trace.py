@@ -5,7 +5,6 @@ Prints the trace of the median request as a tree, and the model's share of the w
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import statistics
 import sys
@@ -18,6 +17,7 @@ from load import bundles, processes, servers
 from load.bundles import Bundle
 from load.collector import MODEL, Span, by_trace, collecting, seconds
 from load.servers import HOST, ROOKERY, LoadError, Post, Running
+from model.command_line import Parser
 
 ROOT_SPAN = "POST /predict"
 MOST_SECONDS = 60
@@ -39,11 +39,14 @@ class Traced:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trace, print; returns 2 if the measurement is worth nothing."""
-    parser = argparse.ArgumentParser(
-        prog="python -m load.trace", description=__doc__, epilog="example: python -m load.trace bundles/iris --rows 100"
+    parser = Parser(
+        prog="python -m load.trace",
+        description=__doc__,
+        epilog="exit status: 0 measured, 2 the run is worth nothing, or wrong usage\n\n"
+        "example: python -m load.trace bundles/iris --rows 100",
     )
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/penguins"), help="a bundle")
-    parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--requests", type=int, default=100, help="default: 100")
     parser.add_argument("--rows", type=int, default=1, help="instances in each request")
     given = parser.parse_args(arguments)
     bundle = bundles.read(given.bundle)

@@ -99,8 +99,11 @@ class Cache:
         good = (digest for digest in self._proven() if self.find(digest) and not self.is_quarantined(digest))
         return next((f"sha256:{digest}" for digest in good), None)
 
-    def remember(self, digest: str) -> None:
+    def remember(self, digest: str) -> list[str]:
         """Make a bundle the last known good one; only the latest two bundles stay on disk.
+
+        Returns:
+            The digests of those that were deleted for it.
 
         Raises:
             OSError: the disk is full or read-only; the former one is kept.
@@ -112,9 +115,11 @@ class Cache:
             for name, proven in reversed(list(zip((LAST_KNOWN_GOOD, THE_ONE_BEFORE), kept, strict=False))):
                 replace(self._root / name, f"{proven}\n".encode())
         self._sweep()
-        for folder in (self._root / "bundles").iterdir():
-            if HEX.fullmatch(folder.name) and folder.name not in kept:
-                self.drop(folder.name)
+        names = sorted(folder.name for folder in (self._root / "bundles").iterdir())
+        older = [name for name in names if HEX.fullmatch(name) and name not in kept]
+        for name in older:
+            self.drop(name)
+        return [f"sha256:{name}" for name in older]
 
     @contextlib.contextmanager
     def lock(self, digest: str, deadline: Deadline) -> Iterator[None]:

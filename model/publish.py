@@ -120,14 +120,16 @@ def _parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("upload", help="upload a bundle under its digest; prints the address to pin")
     one.add_argument("bundle", type=Path, help="bundle folder, or a folder with a file `current`")
     one.add_argument("to", help="gs://bucket/prefix, the folder of all bundles")
+    one.add_argument("--json", action="store_true", help="print what to pin as JSON")
     several = verbs.add_parser("ls", help="list the bundles below an address with quality and date")
     several.add_argument("uri", help="gs://bucket/prefix")
     several.add_argument("--json", action="store_true", help="one JSON object a line")
-    show = verbs.add_parser("show", help="print a bundle's manifest without its golden rows")
+    show = verbs.add_parser("show", help="print a bundle's manifest without its golden rows, as JSON")
     show.add_argument("uri", help="gs://bucket/prefix/<digest>/")
     check = verbs.add_parser("verify", help="download, verify, load and prove a bundle, as the service does")
     check.add_argument("uri", help="gs://bucket/prefix/<digest>/")
     check.add_argument("--key", type=Path, help="public key the bundle must be signed with")
+    check.add_argument("--json", action="store_true", help="print what was proven as JSON")
     return parser
 
 
@@ -136,7 +138,8 @@ def _upload(given: argparse.Namespace) -> int:
     folder = resolve(given.bundle)
     address, digest = upload(folder, parse(given.to), quiet=not sys.stderr.isatty())
     contract = manifests.contract(verify.read(folder, digest).manifest)
-    print(f"MODEL_URI={address}\nMODEL_DIGEST={digest}\nROOKERY_MODEL_CONTRACT={contract}")
+    pins = {"MODEL_URI": str(address), "MODEL_DIGEST": digest, "ROOKERY_MODEL_CONTRACT": contract}
+    print(json.dumps(pins) if given.json else "\n".join(f"{name}={value}" for name, value in pins.items()))
     return 0
 
 
@@ -196,9 +199,13 @@ def _verify(given: argparse.Namespace) -> int:
     bucket = Bucket(parse(given.uri))
     bundle = verify.read(Remote(bucket, Deadline(60)), bucket.address.digest, keys)
     predictor.load(bundle)
+    manifest, rows = bundle.manifest, len(bundle.manifest.golden.rows)
+    if given.json:
+        facts = {"digest": bundle.digest, "name": manifest.name, "version": manifest.version}
+        print(json.dumps({**facts, "is_signed": keys is not None, "golden_rows": rows}))
+        return 0
     signed = "signed" if keys is not None else "signature not asked for"
-    rows = len(bundle.manifest.golden.rows)
-    print(f"{bundle.digest} {bundle.manifest.name} {bundle.manifest.version}: good, {signed}, {rows} golden rows equal")
+    print(f"{bundle.digest} {manifest.name} {manifest.version}: good, {signed}, {rows} golden rows equal")
     return 0
 
 

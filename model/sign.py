@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -107,20 +108,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     keys = verbs.add_parser("keys", help="make a development key pair")
+    keys.add_argument("--json", action="store_true", help="print the files' names as JSON")
     keys.add_argument(
         "--out", type=Path, default=Path("keys"), help="folder for the pair (default: keys, ignored by git)"
     )
     one = verbs.add_parser("bundle", help="sign a bundle folder")
     one.add_argument("bundle", type=Path, help="the bundle folder, or a folder with a file `current`")
     one.add_argument("--key", type=Path, required=True, help="PEM file of the private key")
+    one.add_argument("--json", action="store_true", help="print bundle and signature as JSON")
     given = parser.parse_args(arguments)
     try:
         if given.verb == "keys":
             private, public = make_keys(given.out)
-            print(f"{private} (keep it secret, give it to `make sign KEY={private}`)")
-            print(f"{public} (MODEL_PUBLIC_KEY={public})")
+            if given.json:
+                print(json.dumps({"private": str(private), "public": str(public)}))
+            else:
+                print(f"{private} (keep it secret, give it to `make sign KEY={private}`)")
+                print(f"{public} (MODEL_PUBLIC_KEY={public})")
         else:
-            print(sign(resolve(given.bundle), given.key))
+            folder = resolve(given.bundle)
+            signature = sign(folder, given.key)
+            print(json.dumps({"bundle": str(folder), "signature": str(signature)}) if given.json else signature)
     except (ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

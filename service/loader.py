@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # of the time to load, what the pinned bundle may take where another one may stand in
 PINNED_SHARE = 7 / 8
+# the log says why a bundle on disk was deleted
+PRUNED = "neither in use nor the last good one before: MODEL_CACHE_DIR keeps those two"
 
 
 @dataclass(frozen=True)
@@ -269,9 +271,12 @@ class Loader:
         ready = Ready(found, tuple(attempts), dict(self._phases))
         if self._cache.find(ready.digest) is not None:
             try:
-                self._cache.remember(ready.digest)
+                pruned = self._cache.remember(ready.digest)
             except (OSError, BundleError) as error:
                 log.warning("model.not_remembered", extra={"reason": str(error)})
+            else:
+                for digest in pruned:
+                    log.info("model.pruned", extra={"digest": digest, "reason": PRUNED})
         manifest = found.manifest
         phases = {f"{name}_seconds": round(seconds, 4) for name, seconds in ready.phases.items()}
         extra = {

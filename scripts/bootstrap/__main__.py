@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
+from model.command_line import Parser
 from model.sign import make_keys
 from scripts.bootstrap import plan
 from scripts.bootstrap.plan import Step
@@ -42,10 +43,11 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.env
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.bootstrap",
         description="Set a Google Cloud project up; what is there already is left alone.",
-        epilog="example: python -m scripts.bootstrap --project my-project --region europe-west1 --dry-run",
+        epilog="exit status: 0 everything is there; 1 a step failed: mend its cause and run it again; 2 wrong usage\n\n"
+        "example: python -m scripts.bootstrap --project my-project --region europe-west1 --dry-run",
     )
     parser.add_argument("--project", required=True, help="id of a project with billing")
     parser.add_argument("--region", required=True, help="where everything lives, such as europe-west1")

@@ -19,9 +19,15 @@ APIS = (
     "monitoring",
     "logging",
     "cloudtrace",
+    "telemetry",
     "bigquery",
 )
-RUNTIME_ROLES = ("roles/monitoring.metricWriter", "roles/cloudtrace.agent", "roles/logging.logWriter")
+RUNTIME_ROLES = (
+    "roles/monitoring.metricWriter",
+    "roles/cloudtrace.agent",
+    "roles/telemetry.tracesWriter",
+    "roles/logging.logWriter",
+)
 BUILD_ROLES = (
     "roles/run.developer",
     "roles/run.invoker",
@@ -172,14 +178,15 @@ def right(project: str, kind: Sequence[str], name: str, role: str, who: str, *wh
 def _keys(project: str, region: str) -> list[Step]:
     secrets = ("secrets",)
     found = []
-    for name, half, who in (
-        ("rookery-signing-key", "private", "build"),
-        ("rookery-signing-public", "public", "runtime"),
+    for name, half, readers in (
+        ("rookery-signing-key", "private", ("build",)),
+        # the build verifies a bundle that it was given
+        ("rookery-signing-public", "public", ("runtime", "build")),
     ):
         made = _gcloud(project, "secrets", "create", name, "--replication-policy=automatic", "--data-file=-")
         found.append(Step(f"secret {name}", _gcloud(project, "secrets", "describe", name), made, stdin=half))
         role = "roles/secretmanager.secretAccessor"
-        found.append(right(project, secrets, name, role, account(who, project)))
+        found += [right(project, secrets, name, role, account(who, project)) for who in readers]
     where = f"--location={region}"
     ring = ("--keyring=rookery", where)
     kind = ("--purpose=asymmetric-signing", "--default-algorithm=ec-sign-p256-sha256")

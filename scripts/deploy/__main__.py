@@ -6,39 +6,46 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from model.command_line import Parser
 from scripts.deploy import build, revision
-from scripts.deploy.gcloud import CommandError, configured, run
+from scripts.deploy.gcloud import CommandError, NoProjectError, locate, run
 from scripts.deploy.release import Release, ReleaseError, fill, revision_name
-from scripts.rollout import credentials
+from scripts.deploy.revision import Deployed
+from scripts.deploy.smoke import Unfit, note_unfit, smoke
+from scripts.rollout import arguments, credentials, wiring
 from scripts.rollout.cloudrun import Place, Services
 from scripts.rollout.credentials import CredentialsError
+from scripts.rollout.doors import Prober
+from scripts.rollout.plan import Plan, PlanError
 from scripts.rollout.platform import Conflict, PlatformError
+from scripts.rollout.wiring import UsageError
 
-FILE = Path(__file__).resolve().parents[2] / "deploy/cloudrun/service.yaml"
-FAILED, WRONG, LOST = 1, 2, 3
+ROOT = Path(__file__).resolve().parents[2]
+FILE, SLO = ROOT / "deploy/cloudrun/service.yaml", ROOT / "slo.toml"
+FAILED, WRONG, LOST, UNFIT = 1, 2, 3, 4
 EXAMPLES = """examples:
   python -m scripts.deploy submit --project my-project --region europe-west1
   python -m scripts.deploy revision --image europe-west1-docker.pkg.dev/my-project/rookery/rookery@sha256:… \\
       --model-uri gs://my-project-rookery-models/penguins/1dbd…905f/ --model-digest sha256:1dbd…905f
 
-exit status: 0 deployed, 1 it failed, 2 wrong usage, 3 somebody else changed the service meanwhile"""
+exit status: 0 deployed, and it passes its smoke test; 1 it failed; 2 wrong usage; 3 somebody else changed the service
+meanwhile; 4 deployed, but it does not pass: a candidate has no traffic, a first revision has all of it"""
 
 
-def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; EXAMPLES has the exit statuses."""
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(given_arguments)
     try:
-        given.project = given.project or configured("project", env)
-        given.region = given.region or configured("run/region", env) or "us-central1"
-        if not given.project:
-            raise ReleaseError("no project; give --project, or run: gcloud config set project PROJECT")
+        locate(given, env)
         {"submit": _submit, "local": _local, "revision": _revision, "render": _render}[given.verb](given, env)
-    except (ReleaseError, CredentialsError) as error:
+    except Unfit as error:
+        return _refuse(UNFIT, str(error))
+    except (ReleaseError, NoProjectError, CredentialsError, UsageError, PlanError) as error:
         return _refuse(WRONG, str(error))
     except Conflict as error:
         return _refuse(LOST, f"{error}; nothing was done: look, then try again")
@@ -52,46 +59,58 @@ def _refuse(status: int, text: str) -> int:
     return status
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m scripts.deploy",
         description="Deploy a revision without traffic, tagged candidate; `make rollout` gives it traffic.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where, what = _where(), _what()
+    pins = _pins(is_required=True)
     verbs = top.add_subparsers(dest="verb", required=True)
     submit = verbs.add_parser("submit", parents=[where], help="have Cloud Build do everything, from check to rollout")
-    submit.add_argument("--spec", default="model/specs/penguins.toml", help="what to train (default: penguins)")
     submit.add_argument("--bundle", default="", help="gs://…/<digest>/ of a published bundle, instead of training")
-    verbs.add_parser("local", parents=[where, what], help="build with docker here, push, deploy")
-    one = verbs.add_parser("revision", parents=[where, what], help="deploy an image that is in the registry")
-    filled = verbs.add_parser("render", parents=[where, what], help="print the file for `gcloud run services replace`")
+    here = verbs.add_parser(
+        "local",
+        parents=[where, what, _pins(is_required=False)],
+        help="train, sign and publish here unless a bundle is given, build with docker here, push, deploy",
+    )
+    for verb in (submit, here):
+        verb.add_argument("--spec", default="model/specs/penguins.toml", help="what to train (default: penguins)")
+    one = verbs.add_parser("revision", parents=[where, what, pins], help="deploy an image that is in the registry")
+    filled = verbs.add_parser(
+        "render", parents=[where, what, pins], help="print the file for `gcloud run services replace`"
+    )
     for verb in (one, filled):
         verb.add_argument("--image", required=True, help="image, best by digest")
     return top
 
 
-def _where() -> argparse.ArgumentParser:
-    where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
-    where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
-    where.add_argument("--service", default="rookery", help="name of the service (default: rookery)")
+def _where() -> Parser:
+    where = Parser(add_help=False, parents=[arguments.where()])
     where.add_argument("--public", action="store_true", help="let everybody call it; else callers need a token")
     return where
 
 
-def _what() -> argparse.ArgumentParser:
-    what = argparse.ArgumentParser(add_help=False)
-    what.add_argument("--model-uri", required=True, help="gs://bucket/prefix/<digest>/ as `make publish` prints it")
-    what.add_argument("--model-digest", required=True, help="the bundle's digest: sha256:…")
-    what.add_argument("--model-contract", default="", help="ROOKERY_MODEL_CONTRACT as `make publish` prints it")
+def _pins(*, is_required: bool) -> Parser:
+    pins = Parser(add_help=False)
+    uri = "gs://bucket/prefix/<digest>/ as `make publish` prints it"
+    pins.add_argument("--model-uri", default="", required=is_required, help=uri)
+    pins.add_argument("--model-digest", default="", required=is_required, help="the bundle's digest: sha256:…")
+    pins.add_argument("--model-contract", default="", help="ROOKERY_MODEL_CONTRACT as `make publish` prints it")
+    return pins
+
+
+def _what() -> Parser:
+    what = Parser(add_help=False, parents=[arguments.tokens()])
     what.add_argument("--service-account", help="identity of the service (default: rookery-runtime of the project)")
     what.add_argument("--public-key-secret", default="rookery-signing-public", help="secret with the public key")
     what.add_argument("--unsigned", action="store_true", help="serve bundles that are not signed too")
     what.add_argument("--no-sidecar", action="store_true", help="without the sidecar that sends metrics")
     what.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
+    what.add_argument("--no-smoke", dest="smoke", action="store_false", help="deploy without asking the revision")
+    what.add_argument("--slo", type=Path, default=SLO, help="what is tolerated of its answers")
     what.add_argument("--file", type=Path, default=FILE, help="the service file")
     return what
 
@@ -108,6 +127,7 @@ def _release(given: argparse.Namespace, image: str) -> Release:
         model_uri=given.model_uri,
         model_digest=given.model_digest,
         service_account=account,
+        project=given.project,
         settings=settings,
         has_sidecar=not given.no_sidecar,
         public_key_secret="" if given.unsigned else given.public_key_secret,
@@ -122,13 +142,40 @@ def _render(given: argparse.Namespace, _: Mapping[str, str]) -> None:
 def _revision(given: argparse.Namespace, env: Mapping[str, str]) -> None:
     services = _services(given, env)
     release = _release(given, given.image)
-    url, candidate = revision.deploy(services, yaml.safe_load(given.file.read_text()), release)
+    rules, prober = _prober(given, env) if given.smoke else (None, None)
+    made = revision.deploy(services, yaml.safe_load(given.file.read_text()), release)
+    if rules and prober:
+        _smoke(services, release, made, prober(made.url), rules)
     if given.public:
         run(open_command(given), env)
-    print(f"CLOUD_RUN_URL={url}\nCANDIDATE_URL={candidate}\nREVISION={release.revision}")
+    print(f"CLOUD_RUN_URL={made.url}\nCANDIDATE_URL={made.candidate_url}\nREVISION={release.revision}")
+
+
+def _prober(given: argparse.Namespace, env: Mapping[str, str]) -> tuple[Plan, Callable[[str], Prober]]:
+    """Read the bundle and the plan before anything is deployed; returns what asks the service of a URL."""
+    given.bundle, given.digest = given.model_uri, given.model_digest
+    rules, found = wiring.read_plan(given.slo, "canary"), wiring.bundle(given)
+    return rules, lambda url: wiring.prober(given, env, found, url, rules)
+
+
+def _smoke(services: Services, release: Release, made: Deployed, prober: Prober, rules: Plan) -> None:
+    """Ask the new revision; one that is unfit, and has the traffic because it is the first, is noted as such."""
+    try:
+        smoke(prober, made.candidate_url, release.model_digest, rules)
+    except Unfit as error:
+        if not made.is_first:
+            raise Unfit(f"{release.revision} does not pass its smoke test: {error}; traffic is where it was") from error
+        note_unfit(services, release.service, release.revision, str(error), time.time())
+        where = "it is the first revision, and all traffic goes there until another one is deployed"
+        raise Unfit(f"{release.revision} does not pass its smoke test: {error}; {where}") from error
 
 
 def _local(given: argparse.Namespace, env: Mapping[str, str]) -> None:
+    pins = build.bundle_here(given, env)
+    if given.model_digest not in ("", pins["MODEL_DIGEST"]):
+        raise ReleaseError(f"{given.model_uri} is {pins['MODEL_DIGEST']}, not {given.model_digest}")
+    given.model_uri, given.model_digest = pins["MODEL_URI"], pins["MODEL_DIGEST"]
+    given.model_contract = given.model_contract or pins["ROOKERY_MODEL_CONTRACT"]
     given.image = build.build_here(given.project, given.region, env)
     _revision(given, env)
 

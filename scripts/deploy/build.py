@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from scripts.deploy.gcloud import CommandError, run
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SCRIPT = "scripts/image/image.sh"
+STEPS = str(ROOT / "scripts/deploy/steps.sh")
 UNKNOWN = "unknown"
 
 
@@ -52,6 +55,37 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
     return found.stdout.strip() + ("-dirty" if state.stdout.strip() else "")
+
+
+def bundle_here(given: argparse.Namespace, env: Mapping[str, str]) -> dict[str, str]:
+    """Train, sign and publish a bundle, or verify the published one that was given, by the steps of Cloud Build.
+
+    Returns:
+        What to pin: `MODEL_URI`, `MODEL_DIGEST` and `ROOKERY_MODEL_CONTRACT`.
+
+    Raises:
+        CommandError: a step failed, or a key cannot be read.
+    """
+    steps = (
+        ["bundle"] if given.model_uri else ["bundle", "publish"] if given.unsigned else ["bundle", "sign", "publish"]
+    )
+    keys = {}
+    if not given.unsigned and given.model_uri:
+        keys["PUBLIC_KEY"] = run(secret_command(given.project, given.public_key_secret), env)
+    elif not given.unsigned:
+        keys["SIGNING_KEY"] = run(secret_command(given.project, "rookery-signing-key"), env)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"PROJECT": given.project, "SPEC": given.spec, "BUNDLE": given.model_uri, "FOLDER": folder, **keys}
+        for step in steps:
+            # what it says is for people; our own output is the addresses
+            print(run(["sh", STEPS, step], {**env, **settings}), file=sys.stderr)
+        notes = Path(folder, "release.env").read_text().splitlines()
+    return dict(line.partition("=")[::2] for line in notes)
+
+
+def secret_command(project: str, name: str) -> list[str]:
+    """Return gcloud's command that prints a secret."""
+    return ["gcloud", "secrets", "versions", "access", "latest", f"--secret={name}", f"--project={project}"]
 
 
 def build_here(project: str, region: str, env: Mapping[str, str]) -> str:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 from collections.abc import Mapping, Sequence
 
 
 class CommandError(Exception):
     """A program failed; the text names it and ends with its last line."""
+
+
+class NoProjectError(Exception):
+    """Nobody said which project is meant; the text says what to do."""
+
+
+def locate(given: argparse.Namespace, env: Mapping[str, str]) -> None:
+    """Fill in project and region where they were not given: gcloud's own, and `us-central1`.
+
+    Raises:
+        NoProjectError: gcloud has none either.
+    """
+    given.project = given.project or configured("project", env)
+    given.region = given.region or configured("run/region", env) or "us-central1"
+    if not given.project:
+        raise NoProjectError("no project; give --project, or run: gcloud config set project PROJECT")
 
 
 def run(command: Sequence[str], env: Mapping[str, str], *, stdin: str | None = None) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CANDIDATE = "candidate"
+from scripts.rollout.state import ANNOTATION, CANDIDATE, Phase
+
+__all__ = ["CANDIDATE", "Release", "ReleaseError", "beside", "fill", "is_first", "revision_name"]
+
 SIDECAR = "metrics"
 # Cloud Run's limit for revision names, of which the service's name and a hyphen are part
 NAME_LENGTH = 63
@@ -29,6 +33,7 @@ class Release:
         model_uri: where the bundle is: `gs://bucket/prefix/<digest>/`.
         model_digest: `sha256:<64 hex>` of the bundle.
         service_account: e-mail of the identity that the service runs as.
+        project: of the traces.
         settings: more environment variables, such as `ROOKERY_MODEL_CONTRACT`.
         has_sidecar: whether the metrics sidecar is deployed.
         public_key_secret: secret with the public key; empty serves unsigned bundles too.
@@ -40,6 +45,7 @@ class Release:
     model_uri: str
     model_digest: str
     service_account: str
+    project: str
     settings: Mapping[str, str]
     has_sidecar: bool = True
     public_key_secret: str = "rookery-signing-public"  # noqa: S105 - a name
@@ -75,7 +81,8 @@ def fill(template: Mapping[str, Any], release: Release) -> dict[str, Any]:
 
 
 def _environment(declared: list[dict[str, Any]], release: Release) -> list[dict[str, Any]]:
-    own = {"MODEL_URI": release.model_uri, "MODEL_DIGEST": release.model_digest, **release.settings}
+    own = {"MODEL_URI": release.model_uri, "MODEL_DIGEST": release.model_digest, "ROOKERY_PROJECT": release.project}
+    own |= release.settings
     kept = [one for one in declared if one["name"] not in own]
     if release.public_key_secret:
         kept = [_renamed(one, release.public_key_secret) for one in kept]
@@ -91,24 +98,48 @@ def _renamed(variable: dict[str, Any], secret: str) -> dict[str, Any]:
     return {**variable, "valueFrom": {"secretKeyRef": {**reference, "name": secret}}}
 
 
+def is_first(existing: Mapping[str, Any] | None) -> bool:
+    """Whether nothing serves that a new revision could wait beside: no service, no traffic, or an unfit first one.
+
+    Args:
+        existing: the service as Cloud Run shows it, or None.
+    """
+    if existing is None:
+        return True
+    serving = {one["revisionName"] for one in existing["status"].get("traffic", []) if one.get("percent")}
+    return not serving or serving == {_unfit(existing)}
+
+
+def _unfit(existing: Mapping[str, Any]) -> str:
+    """Return the first revision of all if it did not pass its smoke test, else nothing."""
+    try:
+        state = json.loads(existing["metadata"].get("annotations", {}).get(ANNOTATION, "{}"))
+        is_unfit = state["candidate"] == state["stable"] and state["phase"] == Phase.ROLLED_BACK
+        return str(state["candidate"]) if is_unfit else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def beside(body: Mapping[str, Any], existing: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what to write: the new revision at 0 % with the tag `candidate`, all traffic where it is.
 
     Args:
         body: the filled service file.
         existing: the service as Cloud Run shows it, or None for the first deployment of all: Cloud Run lets no service
-            exist without traffic, so the first revision gets all of it.
+            exist without traffic, so the first revision gets all of it, and so does one after an unfit first one.
     """
     written = copy.deepcopy(dict(body))
     revision = body["spec"]["template"]["metadata"]["name"]
     candidate = {"revisionName": revision, "tag": CANDIDATE}
-    if existing is None:
+    if is_first(existing):
         written["spec"]["traffic"] = [{**candidate, "percent": 100}]
+    if existing is None:
         return written
     metadata = existing["metadata"]
     annotations = dict(metadata.get("annotations", {})) | body["metadata"].get("annotations", {})
     written["metadata"] |= {"resourceVersion": metadata["resourceVersion"], "annotations": annotations}
-    written["spec"]["traffic"] = [*_pinned(existing), candidate]
+    if not is_first(existing):
+        written["spec"]["traffic"] = [*_pinned(existing), candidate]
     return written
 
 

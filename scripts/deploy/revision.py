@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry, if_exception_type
 
-from scripts.deploy.release import CANDIDATE, Release, beside, fill
+from scripts.deploy.release import CANDIDATE, Release, beside, fill, is_first
 from scripts.rollout import cloudrun
 from scripts.rollout.cloudrun import Services
 from scripts.rollout.platform import Conflict, PlatformError, Unavailable
 
 READY_SECONDS = 300.0
+
+
+class Deployed(NamedTuple):
+    """What was deployed.
+
+    Attributes:
+        url: the service's.
+        candidate_url: of the tag `candidate`, the new revision's.
+        is_first: nothing served before, so that the new revision has all the traffic.
+    """
+
+    url: str
+    candidate_url: str
+    is_first: bool
 
 
 class NotReady(PlatformError):
@@ -24,16 +38,13 @@ class _Waiting(Exception):
     """Neither ready nor failed yet."""
 
 
-def deploy(services: Services, template: Mapping[str, Any], release: Release) -> tuple[str, str]:
+def deploy(services: Services, template: Mapping[str, Any], release: Release) -> Deployed:
     """Write the service with the new revision in it and wait for the revision.
 
     Args:
         services: Cloud Run.
         template: the service file.
         release: what goes into it.
-
-    Returns:
-        The service's URL and the candidate's.
 
     Raises:
         Conflict: somebody else changed the service meanwhile; nothing was done.
@@ -49,7 +60,8 @@ def deploy(services: Services, template: Mapping[str, Any], release: Release) ->
         found = services.get(release.service)
         if found is None or not _has(found, release.revision):
             raise
-    return _await_ready(services, release)
+    url, candidate_url = _await_ready(services, release)
+    return Deployed(url, candidate_url, is_first(existing))
 
 
 def _write(services: Services, body: dict[str, Any], *, is_new: bool) -> None:

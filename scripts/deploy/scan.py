@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tomllib
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+
+from model.command_line import Parser
 
 EXCEPTIONS = Path(__file__).resolve().parents[2] / "deploy/scan-exceptions.toml"
 STOPPING = "CRITICAL"
@@ -63,10 +64,11 @@ def stopping(found: Sequence[Finding], exceptions: Mapping[str, Mapping[str, Any
 
 def main(arguments: Sequence[str] | None = None, today: date | None = None) -> int:
     """Run the command; returns 0, 1 if something stops the release, 2 for a file that cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.deploy.scan",
         description="Stop at a critical finding that has a fix and no dated exception.",
-        epilog="example: python -m scripts.deploy.scan build/findings.json",
+        epilog="exit status: 0 nothing stops the release, 1 a finding does, 2 a file cannot be used, or wrong usage\n\n"
+        "example: python -m scripts.deploy.scan build/findings.json",
     )
     parser.add_argument("findings", type=Path, help="JSON of gcloud artifacts docker images list-vulnerabilities")
     parser.add_argument("--exceptions", type=Path, default=EXCEPTIONS, help="dated exceptions (TOML)")

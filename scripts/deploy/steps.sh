@@ -17,6 +17,7 @@
 #   SPEC                        what to train (model/specs/penguins.toml)
 #   BUNDLE                      gs://bucket/prefix/<digest>/ of a published bundle, instead of training
 #   COMMIT                      commit of the source
+#   PUBLIC_KEY                  the public key itself, PEM, that a given bundle must be signed with; only for bundle
 #   SIGNING_KEY                 the private key itself, PEM; only for sign
 #   FOLDER                      where steps leave things for the next ones (build)
 #
@@ -44,7 +45,15 @@ check() {
 bundle() {
   make install
   if [ -z "$BUNDLE" ]; then make train SPEC="$SPEC"; return; fi
-  $PYTHON -m model.publish verify "$BUNDLE"
+  if [ -n "${PUBLIC_KEY:-}" ]; then
+    key=$(mktemp)
+    trap 'rm -f "$key"' EXIT
+    printf '%s\n' "$PUBLIC_KEY" > "$key"
+    $PYTHON -m model.publish verify "$BUNDLE" --key "$key"
+  else
+    echo "no PUBLIC_KEY: the bundle's signature is not verified" >&2
+    $PYTHON -m model.publish verify "$BUNDLE"
+  fi
   digest=$(basename "$BUNDLE")
   printf 'MODEL_URI=%s\nMODEL_DIGEST=sha256:%s\nROOKERY_MODEL_CONTRACT=\n' "$BUNDLE" "$digest" >> "$NOTES"
 }

@@ -170,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python scripts/image/parts.py",
         description="List what the image is made of.",
-        epilog="example: python scripts/image/parts.py sbom --requirements requirements.txt",
+        epilog="exit status: 0 listed, 2 wrong usage; "
+        "example: python scripts/image/parts.py sbom --requirements requirements.txt",
     )
     parser.add_argument("verb", choices=["sbom", "licences", "sizes"], help="sizes reads the image's files from stdin")
     parser.add_argument("--site", type=Path, default=Path(".venv"), help="environment to list")
@@ -180,7 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.verb == "sizes":
         print(size_table(sizes(sys.stdin.buffer)), end="")
         return 0
-    pins = pins_of(given.requirements.read_text()) if given.requirements else None
+    try:
+        pins = pins_of(given.requirements.read_text()) if given.requirements else None
+    except OSError as error:
+        parser.error(f"{given.requirements} cannot be read: {error.strerror}")
     parts = list(python_parts(given.site, pins))
     if given.system:
         parts += debian_parts(given.system)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.command_line import Parser
 from scripts.monitoring import commands, files
 from scripts.monitoring.commands import Applying, CommandError
 
@@ -25,11 +25,10 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; EXAMPLES has the exit statuses."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.monitoring",
         description="Apply dashboard and alert policies of deploy/monitoring with gcloud; what is there already stays.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--project", required=True, help="the project's id")
     parser.add_argument("--channel", default="", help="who is told: an address for mail, or a channel's full name")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model import verify
+from model.command_line import Parser
 from model.drift import Drift
 from model.errors import BundleError
 from model.verify import VerifiedBundle
@@ -60,11 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.quality",
         description="Join what the service predicted with what turned out, and say how good it was, for each bundle.",
         epilog=HELP_END,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="JSON lines, as the service logs them")
     parser.add_argument("--project", help="read Cloud Logging of this project instead")

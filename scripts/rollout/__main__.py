@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from scripts.deploy.gcloud import configured
+from scripts.deploy.gcloud import NoProjectError, locate
 from scripts.rollout import arguments, record, replay, simulate, verbs, wiring
 from scripts.rollout.controller import End
 from scripts.rollout.credentials import CredentialsError
@@ -34,22 +35,22 @@ STATUS = {
     End.HELD: 5,
     End.UNVERIFIED: UNVERIFIED,
     End.UNAVAILABLE: UNAVAILABLE,
+    End.ALONE: 9,
+    End.UNFIT: 10,
 }
 
 
 def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run a verb; `arguments.EXAMPLES` has the exit statuses."""
     given = arguments.parser().parse_args(given_arguments)
+    _log_reasons()
     offline = {"explain": _explain, "replay": _replay, "simulate": _simulate}
     try:
         if given.verb in offline:
             return offline[given.verb](given)
-        given.project = given.project or configured("project", env)
-        given.region = given.region or configured("run/region", env) or "us-central1"
-        if not given.project:
-            raise UsageError("no project; give --project, or run: gcloud config set project PROJECT")
+        locate(given, env)
         return {"run": _run, "status": _status}.get(given.verb, _change)(given, env)
-    except (UsageError, PlanError, CredentialsError, RecordError) as error:
+    except (UsageError, NoProjectError, PlanError, CredentialsError, RecordError) as error:
         return _refuse(USAGE, str(error))
     except Unavailable as error:
         return _refuse(UNAVAILABLE, f"{error}; run again to go on")
@@ -57,6 +58,13 @@ def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = 
         return _refuse(INTERRUPTED, "interrupted; nothing was undone: run again to go on, or abort")
     except (RolloutError, PlatformError) as error:
         return _refuse(FAILED, str(error))
+
+
+def _log_reasons() -> None:
+    """Let warnings say why on standard error; otherwise only their names would show."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("warning: %(message)s: %(reason)s", defaults={"reason": "see the record"}))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _refuse(status: int, text: str) -> int:

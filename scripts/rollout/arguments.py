@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from model.command_line import Parser
+
 EXAMPLES = """examples:
   python -m scripts.rollout run --project my-project --region europe-west1 --bundle bundles/penguins
   python -m scripts.rollout run --plan blue-green --bundle gs://my-models/penguins/1dbd…905f/ --metrics http://prometheus:9090
@@ -15,33 +17,33 @@ EXAMPLES = """examples:
   python -m scripts.rollout simulate --rollouts 1000
 
 exit status:
-  0  promoted, or the verb did what it says        5  held: inconclusive at its deadline, a person decides
-  1  it failed, and says why                       6  rolled back, but the stable revision does not answer
-  2  wrong usage                                   7  the platform does not answer; run again to go on
-  3  rolled back                                   8  simulate: a promise is broken; replay: a verdict differs
-  4  stood down: somebody else moved traffic     130  interrupted; run again to go on"""
+  0  promoted, or the verb did what it says        6  rolled back, but the stable revision does not answer
+  1  it failed, and says why                       7  the platform does not answer; run again to go on
+  2  wrong usage                                   8  simulate: a promise is broken; replay: a verdict differs
+  3  rolled back                                   9  held, and the stable revision does not answer
+  4  stood down: somebody else moved traffic      10  the first revision of all does not pass its smoke test
+  5  held: inconclusive at its deadline          130  interrupted; run again to go on"""
 
 RECORD = Path("rollouts.jsonl")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Describe the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m scripts.rollout",
         description="Give a candidate traffic step by step, judged by errors, latency and what the model answers.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    where, judged, probed, told = _where(), _judged(), _probed(), _told()
-    run = _verb(verbs, "run", [where, judged, probed, told], "roll the candidate out, or go on with it after any death")
+    place, judged, probed, told = where(), _judged(), _probed(), _told()
+    run = _verb(verbs, "run", [place, judged, probed, told], "roll the candidate out, or go on with it after any death")
     run.add_argument(
         "--metrics", default="monitoring", help="monitoring, or the URL of a Prometheus (default: %(default)s)"
     )
     run.add_argument(
         "--revision-label", default="revision_name", help="label that names the revision (default: %(default)s)"
     )
-    _verb(verbs, "status", [where, judged, _json()], "print where the rollout stands")
+    _verb(verbs, "status", [place, judged, _json()], "print where the rollout stands")
     for verb, text in (
         ("pause", "step no further; a bad candidate is still rolled back"),
         ("resume", "go on after a pause, or after it was held"),
@@ -49,12 +51,12 @@ def parser() -> argparse.ArgumentParser:
         ("retry", "forget that the candidate was rolled back, so that `run` begins again"),
         ("promote", "give the candidate everything now"),
     ):
-        _verb(verbs, verb, [where, judged, _reason(), _json()], text)
+        _verb(verbs, verb, [place, judged, _reason(), _json()], text)
     for verb, text in (
         ("abort", "give the stable revision everything, and end"),
         ("rollback", "the same, also after the end of a rollout"),
     ):
-        _verb(verbs, verb, [where, judged, _reason(), _json(), _tokens()], text)
+        _verb(verbs, verb, [place, judged, _reason(), _json(), tokens()], text)
     explained = _verb(verbs, "explain", [_recorded(), _json()], "say why everything was decided")
     explained.add_argument("--postmortem", action="store_true", help="as the draft of a post-mortem in Markdown")
     explained.add_argument(
@@ -72,15 +74,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Parser],
     name: str,
-    parents: list[argparse.ArgumentParser],
+    parents: list[Parser],
     text: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     example = f"example: python -m scripts.rollout {name}" + (" --bundle bundles/penguins" if name == "run" else "")
-    found: argparse.ArgumentParser = verbs.add_parser(
-        name, parents=parents, help=text, description=text, epilog=example
-    )
+    found: Parser = verbs.add_parser(name, parents=parents, help=text, description=text, epilog=example)
     return found
 
 
@@ -90,41 +90,43 @@ def _positive(text: str) -> int:
     return number
 
 
-def _where() -> argparse.ArgumentParser:
-    where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--project", help="Google Cloud project (default: gcloud's)")
-    where.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
-    where.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
-    return where
+def where() -> Parser:
+    """Describe what says which service is meant, as a parent of other parsers."""
+    found = Parser(add_help=False)
+    found.add_argument("--project", help="Google Cloud project (default: gcloud's)")
+    found.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
+    found.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
+    return found
 
 
-def _judged() -> argparse.ArgumentParser:
-    judged = argparse.ArgumentParser(add_help=False)
+def _judged() -> Parser:
+    judged = Parser(add_help=False)
     judged.add_argument("--slo", type=Path, default=Path("slo.toml"), help="what is tolerated (default: %(default)s)")
     judged.add_argument("--plan", help="canary or blue-green (default: that of the rollout under way, else canary)")
     return judged
 
 
-def _tokens() -> argparse.ArgumentParser:
-    tokens = argparse.ArgumentParser(add_help=False)
-    tokens.add_argument(
+def tokens() -> Parser:
+    """Describe what says who we are to a private service, as a parent of other parsers."""
+    found = Parser(add_help=False)
+    found.add_argument(
         "--token",
         choices=("auto", "none"),
         default="auto",
         help="identity token for a private service: from the metadata server or gcloud, or none (default: %(default)s)",
     )
-    return tokens
+    return found
 
 
-def _probed() -> argparse.ArgumentParser:
-    probed = argparse.ArgumentParser(add_help=False, parents=[_tokens()])
+def _probed() -> Parser:
+    probed = Parser(add_help=False, parents=[tokens()])
     probed.add_argument("--bundle", required=True, help="what the candidate is to serve: a folder, or gs://…/<digest>/")
     probed.add_argument("--digest", help="the digest it must have")
     return probed
 
 
-def _told() -> argparse.ArgumentParser:
-    told = argparse.ArgumentParser(add_help=False, parents=[_json()])
+def _told() -> Parser:
+    told = Parser(add_help=False, parents=[_json()])
     told.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
     told.add_argument("--cloud-logging", action="store_true", help="keep the record in Cloud Logging as well")
     told.add_argument("--webhook", metavar="URL", help="POST every move there")
@@ -133,20 +135,20 @@ def _told() -> argparse.ArgumentParser:
     return told
 
 
-def _recorded() -> argparse.ArgumentParser:
-    recorded = argparse.ArgumentParser(add_help=False)
+def _recorded() -> Parser:
+    recorded = Parser(add_help=False)
     recorded.add_argument("--record", type=Path, default=RECORD, help="file of the audit record (default: %(default)s)")
     recorded.add_argument("--rollout", help="name of the rollout (default: the last one)")
     return recorded
 
 
-def _reason() -> argparse.ArgumentParser:
-    reason = argparse.ArgumentParser(add_help=False)
+def _reason() -> Parser:
+    reason = Parser(add_help=False)
     reason.add_argument("--reason", default="", help="why, for the record")
     return reason
 
 
-def _json() -> argparse.ArgumentParser:
-    as_json = argparse.ArgumentParser(add_help=False)
+def _json() -> Parser:
+    as_json = Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON")
     return as_json

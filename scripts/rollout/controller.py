@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from scripts.rollout import state as states
+from scripts.rollout.baseline import Baseline
 from scripts.rollout.doors import Clock, Event, Observer, Prober, Recorder
 from scripts.rollout.gate import judge, judge_probe
 from scripts.rollout.moves import AT_ONCE_SECONDS, PATIENCE_SECONDS, POLL_SECONDS, Mover, StoodDown
@@ -27,6 +28,8 @@ class End(StrEnum):
     UNVERIFIED = "rolled back, but the stable revision does not answer"
     STOOD_DOWN = "stood down"
     HELD = "held"
+    ALONE = "held, and the stable revision does not answer"
+    UNFIT = "the first revision does not pass its smoke test, and there is none to go back to"
     UNAVAILABLE = "the platform does not answer"
 
 
@@ -57,6 +60,7 @@ class Controller:
         self._observer, self._prober, self._recorder = observer, prober, recorder
         self._clock, self._plan, self._holder = clock, plan, holder
         self._mover = Mover(platform, plan, clock)
+        self._baseline = Baseline(prober)
 
     def run(self, digest: str) -> End:
         """Roll out until an end, or until a person has to decide.
@@ -112,7 +116,10 @@ class Controller:
         if found is not None and found.candidate == fresh.candidate and found.phase is not Phase.PROMOTED:
             raise RolloutError(f"{found.candidate} {found.phase.value} before: {found.reason}; to try again: retry")
         state = self._mover.place(service, fresh)
-        self._tell("began", state, f"{state.candidate} is to take over from {state.stable}")
+        first = f"{state.candidate} is the first revision of all"
+        self._tell(
+            "began", state, first if state.is_first else f"{state.candidate} is to take over from {state.stable}"
+        )
         return state
 
     def _take_over(self, service: Service, found: State, digest: str) -> State:
@@ -123,7 +130,10 @@ class Controller:
             raise RolloutError(f"the rollout of {found.candidate} goes on; abort it before {candidate} is rolled out")
         if found.digest != digest:
             raise RolloutError(f"the rollout that goes on is of the bundle {found.digest}, not {digest}")
-        state = self._mover.annotate(service, replace(found, holder=self._holder))
+        ours = replace(found, holder=self._holder)
+        # where the traffic is ours the tags are written again too: somebody may have taken one away
+        is_as_said = states.shares(service) == states.wanted(found, self._plan)
+        state = self._mover.place(service, ours) if is_as_said else self._mover.annotate(service, ours)
         self._tell("resumed", state, f"after the controller {found.holder}")
         return state
 
@@ -138,6 +148,9 @@ class Controller:
 
     def _advance(self, service: Service, state: State) -> End | None:
         """Look once, and make at most one move."""
+        if state.phase is Phase.STEP and self._baseline.listen(_urls(service)[1]):
+            self._move(state, Phase.STEP, f"{state.stable} answers again: the step begins again", state.step)
+            return None
         judgement = self._judge_smoke(service, state) if state.phase is Phase.SMOKE else self._judge(service, state)
         if judgement.verdict is Verdict.UNHEALTHY:
             return self._roll_back(state, judgement.reason)
@@ -145,6 +158,8 @@ class Controller:
             self._tell("waits", state, "paused")
             return None
         elapsed = self._clock.now() - state.since_seconds
+        if state.phase is Phase.STEP and self._baseline.is_silent:
+            return self._wait_alone(state, elapsed, judgement.reason)
         if judgement.verdict is Verdict.HEALTHY:
             return self._step(state, elapsed, judgement.reason)
         return self._decide(service, state, judgement) if elapsed >= self._deadline_seconds(state) else None
@@ -153,6 +168,16 @@ class Controller:
         if state.phase is Phase.SMOKE:
             return self._plan.probing.ready_seconds
         return max(self._plan.step_deadline_seconds, self._plan.warm_seconds if state.phase is Phase.WARM else 0)
+
+    def _wait_alone(self, state: State, elapsed: float, reason: str) -> End | None:
+        """Wait beside a stable revision that does not answer: nothing gives the candidate more but a person."""
+        if not self._baseline.is_lost:
+            return None
+        told = f"{state.stable} does not answer"
+        self._tell("waits", state, f"{told}; the candidate keeps its share until: promote or abort")
+        if elapsed < self._deadline_seconds(state):
+            return None
+        return self._hold(state, f"{told}; of the candidate: {reason}", End.ALONE)
 
     def _judge_smoke(self, service: Service, state: State) -> Judgement:
         waited = self._clock.now() - state.since_seconds
@@ -163,7 +188,9 @@ class Controller:
 
     def _judge(self, service: Service, state: State) -> Judgement:
         probe = self._prober.identify(_urls(service)[0], state.digest)
-        plan, is_concurrent = self._plan, state.phase is Phase.STEP
+        plan = self._plan
+        # a stable revision that does not answer is no baseline; what it did before the step is
+        is_concurrent = state.phase is Phase.STEP and not self._baseline.is_lost
         before = state.since_seconds if is_concurrent else state.since_seconds - plan.step_deadline_seconds
         now = self._clock.now()
         observation = self._observer.observe(state.candidate, state.stable, state.since_seconds, before, now)
@@ -184,7 +211,7 @@ class Controller:
         least = {Phase.SMOKE: 0, Phase.STEP: plan.step_min_seconds, Phase.WARM: plan.warm_seconds}[state.phase]
         if elapsed < least:
             return None
-        if state.phase is Phase.WARM:
+        if state.phase is Phase.WARM or state.is_first:
             moved = self._move(state, Phase.PROMOTED, reason)
             return self._ended(moved) if moved.is_over else None
         following = state.step + 1
@@ -211,10 +238,10 @@ class Controller:
             return None
         return self._hold(state, judgement.reason)
 
-    def _hold(self, state: State, reason: str) -> End:
+    def _hold(self, state: State, reason: str, end: End = End.HELD) -> End:
         held = self._mover.move(state, lambda found: replace(found, is_paused=True, reason=f"held: {reason}"))
         self._tell("held", held, f"inconclusive at the deadline: {reason}; then: resume, approve, promote or abort")
-        return End.HELD
+        return end
 
     def _move(self, state: State, phase: Phase, reason: str, step: int | None = None) -> State:
         moved = self._mover.move(
@@ -238,6 +265,9 @@ class Controller:
         if state.phase is Phase.PROMOTED:
             self._tell("ended", state, state.reason)
             return End.PROMOTED
+        if state.is_first:
+            self._tell("ended", state, f"{state.reason}; there is none to go back to: deploy another one")
+            return End.UNFIT
         trouble = self._prober.verify(self._mover.settled().url)
         self._tell("verified", state, trouble or f"{state.stable} answers")
         self._tell("ended", state, state.reason)

@@ -79,8 +79,8 @@ class Prober(Protocol):
         """
         ...
 
-    def identify(self, candidate_url: str, digest: str) -> Probe:
-        """Ask who the candidate is, and no prediction: that would count as traffic."""
+    def identify(self, url: str, digest: str) -> Probe:
+        """Ask who a revision is, and no prediction: that would count as traffic."""
         ...
 
     def verify(self, url: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import google.auth.exceptions
 import requests.exceptions
+from google.api_core.exceptions import RetryError
+from google.api_core.retry import Retry, if_exception_type
 
 from scripts.rollout.observe import LATENCY, REQUESTS, Counts, Family, MetricsError, Span
 from scripts.rollout.windows import Histogram
@@ -18,6 +20,7 @@ from scripts.rollout.windows import Histogram
 URL = "https://monitoring.googleapis.com"
 TIMEOUT_SECONDS = (5, 30)
 PAGES_MAX = 100
+BUSY = (429, 500, 502, 503, 504)
 # what Cloud Run counts itself, for where there is no sidecar: milliseconds, and classes of status
 BUILT_IN = {
     REQUESTS.name: ("run.googleapis.com/request_count", "metric.labels.response_code_class"),
@@ -25,10 +28,22 @@ BUILT_IN = {
 }
 
 
+class _Busy(MetricsError):
+    """Asking again helps: the quota of this minute is used up, or a server is overloaded."""
+
+
 class Monitoring:
     """Metrics from Cloud Monitoring."""
 
-    def __init__(self, project: str, session: Any, *, url: str = URL, revision_label: str = "revision_name") -> None:
+    def __init__(
+        self,
+        project: str,
+        session: Any,
+        *,
+        url: str = URL,
+        revision_label: str = "revision_name",
+        patience_seconds: float = 5,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -36,8 +51,10 @@ class Monitoring:
             session: sends requests with credentials.
             url: of the API.
             revision_label: the label that the sidecar names the revision by.
+            patience_seconds: how long one question is asked again where that helps.
         """
         self._url, self._session = f"{url.rstrip('/')}/v3/projects/{project}/timeSeries", session
+        self._retry = Retry(predicate=if_exception_type(_Busy), initial=0.2, maximum=2, timeout=patience_seconds)
         self._label = f"metric.labels.{revision_label}"
 
     def counters(self, family: Family, revision: str, span: Span) -> Counts:
@@ -106,9 +123,20 @@ class Monitoring:
 
     def _get(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
         try:
+            body: Mapping[str, Any] = self._retry(self._get_once)(asked)
+            return body
+        except RetryError as error:
+            raise MetricsError(str(error.cause)) from error
+
+    def _get_once(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
             reply = self._session.get(self._url, params=asked, timeout=TIMEOUT_SECONDS)
+            if reply.status_code == 404:
+                # nobody ever sent this metric: there is no sidecar
+                return {}
             if reply.status_code != 200:
-                raise MetricsError(f"{self._url}: {reply.status_code} {reply.text[:200]}")
+                kind = _Busy if reply.status_code in BUSY else MetricsError
+                raise kind(f"{self._url}: {reply.status_code} {reply.text[:200]}")
             body: Mapping[str, Any] = reply.json()
             return body
         except (requests.exceptions.RequestException, google.auth.exceptions.GoogleAuthError, ValueError) as error:

@@ -9,6 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import google.auth.exceptions
+import requests.exceptions
+
 from scripts.rollout.doors import Event, Recorder
 from scripts.rollout.gate import Probe, Replay
 from scripts.rollout.state import Phase, State
@@ -16,6 +19,9 @@ from scripts.rollout.verdict import Finding, Judgement, Verdict
 from scripts.rollout.windows import Histogram, Observation, Window
 
 log = logging.getLogger(__name__)
+
+LOGGING_URL = "https://logging.googleapis.com"
+TIMEOUT_SECONDS = (3, 3)
 
 
 class RecordError(Exception):
@@ -52,26 +58,39 @@ class Record:
 
 
 class CloudRecord:
-    """The same in Cloud Logging, without the windows."""
+    """The same in Cloud Logging, as the log `rookery-rollout`, without the windows; over REST, and never for long.
 
-    def __init__(self, logger: Any) -> None:
+    The library would try for a minute, and a rollback waits for nobody.
+    See https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/write.
+    """
+
+    def __init__(self, session: Any, project: str, url: str = LOGGING_URL) -> None:
         """Prepare.
 
         Args:
-            logger: of google-cloud-logging's client: `Client(project=…).logger("rookery-rollout")`.
+            session: sends requests with credentials.
+            project: whose log.
+            url: of the API.
         """
-        self._logger = logger
+        self._session, self._project, self._url = session, project, f"{url.rstrip('/')}/v2/entries:write"
 
     def record(self, event: Event) -> None:
         """See `doors.Recorder`."""
         table = to_table(event)
         table.pop("observation", None)
         is_bad = event.state.phase in (Phase.ROLLED_BACK, Phase.STOOD_DOWN) or event.name == "held"
+        entry = {
+            "logName": f"projects/{self._project}/logs/rookery-rollout",
+            "resource": {"type": "global", "labels": {"project_id": self._project}},
+            "severity": "WARNING" if is_bad else "INFO",
+            "labels": {"rollout": event.state.rollout},
+            "jsonPayload": table,
+        }
         try:
-            self._logger.log_struct(
-                table, severity="WARNING" if is_bad else "INFO", labels={"rollout": event.state.rollout}
-            )
-        except Exception as error:  # noqa: BLE001 - a log that fails must not stop a rollback, whatever its client raises
+            reply = self._session.post(self._url, json={"entries": [entry]}, timeout=TIMEOUT_SECONDS)
+            if reply.status_code != 200:
+                log.warning("record.failed", extra={"logger": "Cloud Logging", "status": reply.status_code})
+        except (requests.exceptions.RequestException, google.auth.exceptions.GoogleAuthError, ValueError) as error:
             log.warning("record.failed", extra={"logger": "Cloud Logging", "reason": str(error)})
 
 

@@ -84,9 +84,9 @@ class HttpProber:
         replay = compare(mine, self._golden.probabilities, self._answers(stable_url), self._tolerance)
         return replace(found, replay=replay, commit=self._commit(candidate_url), stable_commit=self._commit(stable_url))
 
-    def identify(self, candidate_url: str, digest: str, waited_seconds: float = 0.0) -> Probe:
+    def identify(self, url: str, digest: str, waited_seconds: float = 0.0) -> Probe:
         """See `doors.Prober`."""
-        ready, model = self._json("GET", f"{candidate_url}/health/ready"), self._json("GET", f"{candidate_url}/model")
+        ready, model = self._json("GET", f"{url}/health/ready"), self._json("GET", f"{url}/model")
         if ready is None or model is None:
             return Probe(digest, None, False, waited_seconds, False)
         served = model.get("digest")

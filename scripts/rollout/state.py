@@ -72,6 +72,11 @@ class State:
         """Whether nothing more is done by itself."""
         return self.phase not in GOING_ON
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is of the first revision of all, which has the traffic because there is no other."""
+        return self.candidate == self.stable
+
     def percent(self, plan: Plan) -> int:
         """Return the candidate's share of the traffic."""
         if self.phase is Phase.STEP:
@@ -155,8 +160,10 @@ def with_traffic(service: Service, state: State, plan: Plan) -> Service:
 def begin(service: Service, plan: Plan, now_seconds: float, holder: str, digest: str = "") -> State:
     """Return the state of a new rollout of the revision tagged `candidate`.
 
+    A service that never saw a rollout, or only one of a first revision, may have a first revision as its candidate.
+
     Raises:
-        RolloutError: there is no candidate, the traffic is split, or the rollout of another one goes on.
+        RolloutError: there is no candidate, or the traffic is split.
     """
     serving = shares(service)
     candidate = candidate_of(service)
@@ -166,7 +173,8 @@ def begin(service: Service, plan: Plan, now_seconds: float, holder: str, digest:
         split = ", ".join(f"{name} {percent} %" for name, percent in serving.items())
         raise RolloutError(f"the traffic of {service.name} is split ({split}); give one revision all of it first")
     (stable,) = serving
-    if stable == candidate:
+    before = of(service)
+    if stable == candidate and before is not None and not before.is_first:
         raise RolloutError(f"{candidate} serves everything already")
     return State(
         rollout=f"{candidate}@{now_seconds:.0f}",

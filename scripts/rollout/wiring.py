@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import secrets
@@ -22,7 +21,7 @@ from model import verify
 from model.errors import ModelError
 from model.store import Bucket, Deadline, is_address, parse
 from model.verify import VerifiedBundle
-from scripts.rollout import credentials, plan, state
+from scripts.rollout import credentials, monitoring, plan, state
 from scripts.rollout.cloudrun import CloudRun, Place, Services
 from scripts.rollout.controller import Controller
 from scripts.rollout.credentials import CredentialsError
@@ -33,13 +32,16 @@ from scripts.rollout.observe import MetricsObserver, Source
 from scripts.rollout.plan import Plan, PlanError
 from scripts.rollout.platform import Platform
 from scripts.rollout.prometheus import Prometheus
-from scripts.rollout.record import CloudRecord, Record, Tee
+from scripts.rollout.record import LOGGING_URL, CloudRecord, Record, Tee
 from scripts.rollout.smoke import HttpProber, golden_rows
 from scripts.rollout.view import Lines, Screen
 
 log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 1800.0
+# gcloud's own variables move us to other endpoints, too
+MONITORING_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING"
+LOGGING_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"
 
 
 class UsageError(Exception):
@@ -121,7 +123,8 @@ def prober(
 def source(given: argparse.Namespace, env: Mapping[str, str]) -> Source:
     """Return where the metrics are."""
     if given.metrics == "monitoring":
-        return Monitoring(given.project, credentials.session(env), revision_label=given.revision_label)
+        url = env.get(MONITORING_OVERRIDE) or monitoring.URL
+        return Monitoring(given.project, credentials.session(env), url=url, revision_label=given.revision_label)
     is_private = given.metrics.startswith("https://") and given.token == "auto"  # noqa: S105 - a kind, no password
     session = credentials.session(env) if is_private else requests.Session()
     return Prometheus(given.metrics, session, revision_label=given.revision_label)
@@ -137,9 +140,7 @@ def recorder(given: argparse.Namespace, env: Mapping[str, str], rules: Plan) -> 
     if given.topic:
         told.append(Notifier(credentials.session(env), f"{PUBSUB_URL}/v1/{given.topic}", is_topic=True))
     if given.cloud_logging:
-        # imported by name: it is not typed, and only needed here
-        cloud_logging = importlib.import_module("google.cloud.logging")
-        told.append(CloudRecord(cloud_logging.Client(project=given.project).logger("rookery-rollout")))
+        told.append(CloudRecord(credentials.session(env), given.project, env.get(LOGGING_OVERRIDE) or LOGGING_URL))
     return Tee(told)
 
 

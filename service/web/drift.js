@@ -36,15 +36,26 @@ function report({rows, verdict, variables}) {
   if (!rows) return h("p", {class: "notice"}, "No rows yet. Ask for some predictions, and look again: it is counted as they come.");
   return [
     h("p", {class: "tally"}, h("strong", {}, `${count(rows)} rows: ${said(verdict)}`)),
-    h("div", {class: "variables"}, (variables ?? []).map(variable)),
+    h("div", {class: "variables"}, drifting(variables).map(variable)),
   ];
 }
+
+/** Those that drift come first. */
+const drifting = (variables) => [...variables].sort((a, b) => (b.verdict === "drifting") - (a.verdict === "drifting"));
 
 const VERDICTS = {steady: "nothing unusual", drifting: "unlike the training data", too_few: "too few to say"};
 
 const said = (verdict) => VERDICTS[verdict] ?? String(verdict).replaceAll("_", " ");
 
-function variable({kind, name, verdict, psi, bins}) {
+/** What moves, and which way, as the alerts would say it. */
+function found({verdict, psi, shift, rows, minimum_rows: minimum}) {
+  if (verdict === "too_few") return `${count(rows)} of the ${count(minimum)} rows it takes to say`;
+  const moved = (shift ?? null) === null || verdict !== "drifting" ? "" : `, on average ${shift.moved < 0 ? "lower" : "higher"} by ${number(Number(Math.abs(shift.moved).toFixed(2)))} standard deviations`;
+  return `${said(verdict)}${moved}${(psi ?? null) === null ? "" : ` (PSI ${psi.toFixed(2)})`}`;
+}
+
+function variable(one) {
+  const {kind, name, verdict, bins} = one;
   const most = Math.max(...bins.flatMap((bin) => [share(bins, bin, "live"), share(bins, bin, "reference")]), 1e-9);
   const column = (bin) => {
     const live = share(bins, bin, "live"), reference = share(bins, bin, "reference");
@@ -56,7 +67,7 @@ function variable({kind, name, verdict, psi, bins}) {
   return h("div", {class: `variable ${verdict}`},
     h("h3", {}, name || KINDS[kind] || kind, name && name !== kind && h("span", {class: "small"}, ` ${KINDS[kind] ?? kind}`)),
     h("div", {class: "drift-bars", role: "img", "aria-label": spoken}, bins.map(column)),
-    h("p", {class: "small"}, `${(psi ?? null) === null ? "" : `PSI ${psi.toFixed(3)}, `}${said(verdict)}`));
+    h("p", {class: "small"}, found(one)));
 }
 
 function share(bins, bin, key) {

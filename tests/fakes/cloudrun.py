@@ -24,6 +24,8 @@ from typing import Any
 
 from tests.fakes.cloudrun_api import Api, Fault
 from tests.fakes.cloudrun_metrics import Metrics
+from tests.fakes.cloudrun_monitoring import HOST as MONITORING_HOST
+from tests.fakes.cloudrun_monitoring import CloudMonitoring
 from tests.fakes.cloudrun_resources import SUFFIX, Resources
 from tests.fakes.cloudrun_revisions import Image, Revision
 from tests.fakes.cloudrun_traffic import DataPlane, Served
@@ -41,6 +43,7 @@ class CloudRun:
 
     Attributes:
         metrics: what a Prometheus-compatible endpoint, at `prometheus`, answers, and how late.
+        monitoring: what Cloud Monitoring answers, and how late.
         ready_seconds: how much longer every revision takes to get ready.
         patience_seconds: after so long a startup probe gives up, if its own limit is not shorter.
         hosts: more hosts that are on this machine, such as another API's, and what answers for them.
@@ -63,9 +66,10 @@ class CloudRun:
         self._api = Api(self.resources, self._launch)
         self._data = DataPlane(self.resources, random.Random(seed))
         self.metrics = Metrics(self.resources)
+        self.monitoring = CloudMonitoring(self.metrics, lambda: self._data.log)
         self.ready_seconds = 0.0
         self.patience_seconds = 60.0
-        self.hosts: dict[str, Callable[[Request], Reply]] = {}
+        self.hosts: dict[str, Callable[[Request], Reply]] = {MONITORING_HOST: self.monitoring.answer}
         self.refused: list[str] = []
         self.calls: list[tuple[str, str]] = []
         self._loop = asyncio.new_event_loop()
@@ -103,6 +107,7 @@ class CloudRun:
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": f"http://{CONTROL_HOST}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": f"http://{MONITORING_HOST}/",
             "http_proxy": self.proxy,
             "https_proxy": self.proxy,
             "no_proxy": "127.0.0.1,localhost",

@@ -78,8 +78,8 @@ class Metrics:
             moment = start + index * step
             if moment > known:
                 break
-            grown = _over(scrapes, moment, float(seconds), is_gauge=function != "increase")
-            for value, total in _grouped(grown, name, wanted, by).items():
+            grown = over(scrapes, moment, float(seconds), is_gauge=function != "increase")
+            for value, total in grouped(grown, name, wanted, by).items():
                 series.setdefault(value, []).append([moment, str(total)])
         return [{"metric": {by: value} if value else {}, "values": values} for value, values in series.items()]
 
@@ -95,7 +95,8 @@ def parse(text: str) -> dict[Series, float]:
     return found
 
 
-def _over(scrapes: list[Scrape], moment: float, seconds: float, *, is_gauge: bool) -> dict[Series, float]:
+def over(scrapes: list[Scrape], moment: float, seconds: float, *, is_gauge: bool) -> dict[Series, float]:
+    """Return how much each series grew in the seconds before a moment, or a gauge's largest value."""
     within = [one for one in scrapes if moment - seconds < one.time <= moment]
     if not within:
         return {}
@@ -109,9 +110,10 @@ def _over(scrapes: list[Scrape], moment: float, seconds: float, *, is_gauge: boo
     return {series: max(0.0, value - base.get(series, 0.0)) for series, value in within[-1].values.items()}
 
 
-def _grouped(
+def grouped(
     grown: Mapping[Series, float], name: str, wanted: Mapping[str, tuple[str, str]], by: str
 ) -> dict[str, float]:
+    """Return the sums of one metric's series that fit, by the value of a label."""
     totals: dict[str, float] = {}
     for (metric, pairs), value in grown.items():
         labels = dict(pairs)

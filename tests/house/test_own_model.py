@@ -17,7 +17,7 @@ from tests.house.test_readme_commands import free_port, running
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/your-own-model.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
-NEEDED = (".venv", "Makefile", "load", "model", "requirements-dev.txt", "scripts", "service", "slo.toml")
+NEEDED = (".venv", "Makefile", "load", "model", "requirements-dev.txt", "scripts", "service", "slo.toml", "tests")
 # 1 where a row is bad
 SCORED = (0, 1)
 
@@ -58,9 +58,19 @@ def test_every_command_of_the_document_works_in_order(folder: Path, cloud: FakeS
 
     versions = re.findall(r"^[0-9a-f]{12} +machines +(\d)", printed[next(c for c in COMMANDS if " ls " in c)], re.M)
     assert sorted(versions) == ["1", "2"]
+    rehearsed = printed[next(c for c in COMMANDS if "tests.rehearse" in c)]
+    assert "1 of 1 as expected" in rehearsed
     assert len((folder / "scored.csv").read_text().splitlines()) == 1501
 
 
 def test_the_document_has_every_step():
-    words = ("model.init", "make train", "make run", "model.predict", "make publish", "scripts.rollout")
+    words = (
+        "model.init",
+        "make train",
+        "make run",
+        "model.predict",
+        "make publish",
+        "tests.rehearse",
+        "scripts.rollout",
+    )
     assert [word for word in words if not any(word in command for command in COMMANDS)] == []

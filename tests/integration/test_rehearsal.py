@@ -10,7 +10,7 @@ from tests.rehearse.__main__ import rehearse
 from tests.rehearse.scenarios import SCENARIOS
 
 
-@pytest.mark.parametrize("name", ["good", "wrong"])
+@pytest.mark.parametrize("name", ["good", "wrong-unasked"])
 def test_a_rehearsal_ends_as_it_must(name: str, bundles: dict[str, Path]):
     (scenario,) = [one for one in SCENARIOS if one.name == name]
 

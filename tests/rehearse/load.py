@@ -1,4 +1,4 @@
-"""Traffic in the background, until SIGTERM: `python -m tests.rehearse.load PROXY HOST BUNDLE RATE`; prints JSON."""
+"""Traffic in the background, until SIGTERM: `python -m tests.rehearse.load PROXY HOST RATE BUNDLE …`; prints JSON."""
 
 from __future__ import annotations
 
@@ -20,21 +20,31 @@ CONNECTIONS = 8
 
 
 def rows(manifest: Manifest, count: int, seed: int = 1) -> list[list[float]]:
-    """Return rows like those the model was made for, marked as the rehearsal's own."""
+    """Return rows like those the model was made for, marked as the rehearsal's own where the last feature can be."""
     rng = random.Random(seed)
     golden = [row for row in manifest.golden.rows if None not in row]
     chosen = [[float(value) for value in rng.choice(golden) if value is not None] for _ in range(count)]
-    return [[*row[:-1], float(int(row[-1])) + MARK] for row in chosen]
+    return [[*row[:-1], float(int(row[-1])) + MARK] for row in chosen] if _takes_mark(manifest) else chosen
 
 
-async def ask(proxy: str, requests: list[tuple[bytes, str]], pause: float, counts: Counter[str]) -> None:
+def _takes_mark(manifest: Manifest) -> bool:
+    return manifest.features[-1].dtype == "float"
+
+
+def to_body(manifest: Manifest, row: list[float]) -> bytes:
+    """Return the JSON of a row: codes of closed lists become their values."""
+    named = zip(manifest.features, row, strict=True)
+    return json.dumps({f.name: f.values[int(value)] if f.is_category else value for f, value in named}).encode()
+
+
+async def ask(proxy: str, requests: list[tuple[bytes, set[str]]], pause: float, counts: Counter[str]) -> None:
     """Send request after request over one connection, at a steady pace."""
     port = int(proxy.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     loop = asyncio.get_running_loop()
     due = loop.time()
     for turn in range(10**9):
-        request, label = requests[turn % len(requests)]
+        request, labels = requests[turn % len(requests)]
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
@@ -42,23 +52,23 @@ async def ask(proxy: str, requests: list[tuple[bytes, str]], pause: float, count
         is_fine = head.startswith(b"HTTP/1.1 200 ")
         counts["sent"] += 1
         counts["failed"] += not is_fine
-        counts["wrong"] += is_fine and json.loads(body)["label"] != label
+        counts["wrong"] += is_fine and json.loads(body)["label"] not in labels
         due = max(due + pause, loop.time() - 1)
         await asyncio.sleep(max(0.0, due - loop.time()))
 
 
-async def run(proxy: str, host: str, bundle: Path, rate: float) -> Counter[str]:
-    """Send until SIGTERM."""
-    loaded = predictor.load(verify.read(bundle))
-    manifest = loaded.manifest
-    names = manifest.feature_names
+async def run(proxy: str, host: str, rate: float, bundles: list[Path]) -> Counter[str]:
+    """Send until SIGTERM; right is what one of the bundles answers."""
+    loaded = [predictor.load(verify.read(bundle)) for bundle in bundles]
+    manifest = loaded[-1].manifest
     requests = []
     for row in rows(manifest, 64):
-        label = manifest.classes[int(loaded.predict(np.array([row], dtype=np.float32)).classes[0])]
-        body = json.dumps(dict(zip(names, row, strict=True))).encode()
+        matrix = np.array([row], dtype=np.float32)
+        labels = {one.manifest.classes[int(one.predict(matrix).classes[0])] for one in loaded}
+        body = to_body(manifest, row)
         head = f"POST http://{host}/predict HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer t\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        requests.append((head.encode() + body, label))
+        requests.append((head.encode() + body, labels))
     counts: Counter[str] = Counter()
     pause = CONNECTIONS / rate
     tasks = [asyncio.create_task(ask(proxy, requests[i:] + requests[:i], pause, counts)) for i in range(CONNECTIONS)]
@@ -74,5 +84,5 @@ async def run(proxy: str, host: str, bundle: Path, rate: float) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    found = asyncio.run(run(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])))
+    found = asyncio.run(run(sys.argv[1], sys.argv[2], float(sys.argv[3]), [Path(name) for name in sys.argv[4:]]))
     print(json.dumps(found), flush=True)

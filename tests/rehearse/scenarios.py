@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.fakes.cloudrun import Fault
-from tests.rehearse.stage import SERVICE, Stage
+from tests.rehearse.account import Harm
+from tests.rehearse.stage import FIRST_PERCENT, SERVICE, Stage
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Scenario:
         play: plays it and returns what came of it.
         deadline_seconds: of a step, after which it is held.
         needs_gcloud: whether a person's part is played by the real gcloud.
-        stable_dies: whether the stable revision is meant to lose requests.
+        harm: who may lose a request, and nobody else.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Scenario:
     play: Callable[[Stage], str]
     deadline_seconds: int = 60
     needs_gcloud: bool = False
-    stable_dies: bool = False
+    harm: Harm = Harm.NONE
 
     @property
     def can_be_played(self) -> bool:
@@ -36,9 +37,9 @@ class Scenario:
         return not self.needs_gcloud or shutil.which("gcloud") is not None
 
 
-def _release(image: str) -> Callable[[Stage], str]:
+def _release(image: str, *more: str) -> Callable[[Stage], str]:
     def play(stage: Stage) -> str:
-        stable = stage.begin(image)
+        stable = stage.begin(image, *more)
         return _with_traffic(stage, stage.rollout(), stable)
 
     return play
@@ -54,8 +55,16 @@ def _with_traffic(stage: Stage, ended: str, stable: str) -> str:
 def _never_ready(stage: Stage) -> str:
     stage.begin("good")
     before = stage.cloud.traffic(SERVICE)
-    status = stage.deploy("good", uri=f"gs://models/penguins/{'0' * 64}/")
-    return "refused" if status == 1 and stage.cloud.traffic(SERVICE) == before else f"status {status}"
+    # nobody looks whether the bundle is there, as with gcloud's own commands
+    status = stage.deploy("good", "--no-smoke", uri=f"gs://models/penguins/{'0' * 64}/")
+    return DEPLOYED[status] if stage.cloud.traffic(SERVICE) == before else f"status {status}, traffic moved"
+
+
+def _unfit(stage: Stage) -> str:
+    stage.begin("good")
+    before = stage.cloud.traffic(SERVICE)
+    status = stage.deploy("wrong")
+    return DEPLOYED[status] if stage.cloud.traffic(SERVICE) == before else f"status {status}, traffic moved"
 
 
 def _no_traffic(stage: Stage) -> str:
@@ -88,15 +97,9 @@ def _person(stage: Stage) -> str:
     stable = stage.begin("good")
     controller = stage.start_controller()
     stage.until(lambda: stage.share() > 0)
-    stage.gcloud(
-        "update-traffic", SERVICE, f"--to-revisions={stable}=90,candidate=10".replace("candidate", _new(stage))
-    )
+    stage.gcloud("update-traffic", SERVICE, f"--to-revisions={stable}=90,{stage.newest}=10")
     ended = stage.finish(controller)
     return ended if stage.share() == 10 else f"{ended}, but took the person's traffic away"
-
-
-def _new(stage: Stage) -> str:
-    return stage.cloud.resources.find(SERVICE).latest_created
 
 
 def _api_errors(stage: Stage) -> str:
@@ -118,26 +121,78 @@ def _dead_stable(stage: Stage) -> str:
     )
 
 
+def _dead_before(image: str) -> Callable[[Stage], str]:
+    """The stable revision dies as soon as the candidate has traffic, long before there is a verdict."""
+
+    def play(stage: Stage) -> str:
+        stable = stage.begin(image)
+        controller = stage.start_controller()
+        stage.until(lambda: stage.share() > 0)
+        stage.cloud.kill(stable)
+        ended = stage.finish(controller)
+        share = stage.share()
+        return ended if share == {"unverified": 0, "alone": FIRST_PERCENT}.get(ended) else f"{ended}, share {share}"
+
+    return play
+
+
+def _monitoring(image: str, *, has_sidecar: bool = True) -> Callable[[Stage], str]:
+    """As `make rollout` does by itself: metrics from Cloud Monitoring, at its worst."""
+
+    def play(stage: Stage) -> str:
+        stage.metrics = "monitoring"
+        watch = stage.cloud.monitoring
+        watch.delay_seconds, watch.spread_seconds, watch.points_per_page, watch.refuse_every = 0.5, 1.5, 10, 9
+        watch.has_sidecar = has_sidecar
+        ended = _release(image)(stage)
+        assert watch.asked.get(429), "the quota was never used up"
+        assert stage.entries, "nothing was written to Cloud Logging"
+        return ended
+
+    return play
+
+
 def _first(stage: Stage) -> str:
     status = stage.deploy("good")
-    shares = stage.cloud.traffic(SERVICE)
     stage.start_load(60)
-    return "serves" if status == 0 and list(shares.values()) == [100] else f"status {status}, traffic {shares}"
+    ended = stage.rollout()
+    shares = stage.cloud.traffic(SERVICE)
+    is_whole = list(shares.values()) == [100] and not any(one.get("tag") for one in stage.targets())
+    return ended if status == 0 and is_whole else f"deploy {status}, {ended}, traffic {shares}"
 
 
+def _first_unfit(stage: Stage) -> str:
+    """The first revision answers wrongly; the next one takes its place without having to be better than it."""
+    unfit, refused = stage.deploy("wrong"), stage.rollout()
+    mended = stage.deploy("good")
+    stage.start_load(60)
+    ended = stage.rollout()
+    seen = f"{DEPLOYED[unfit]}, {refused}, then {DEPLOYED[mended]}, {ended}"
+    return ended if seen == "unfit, failed, then deployed, promoted" else seen
+
+
+DEPLOYED = {0: "deployed", 1: "failed", 2: "refused", 3: "outrun", 4: "unfit"}
+BAD, DIES = Harm.CANDIDATE, Harm.STABLE
 SCENARIOS = (
     Scenario("good", "promoted", _release("good")),
-    Scenario("errors", "rolled back", _release("errors")),
+    Scenario("errors", "rolled back", _release("errors"), harm=BAD),
     Scenario("slow", "rolled back", _release("slow")),
-    Scenario("wrong", "rolled back", _release("wrong")),
-    Scenario("shift", "rolled back", _release("shift")),
-    Scenario("never-ready", "refused", _never_ready),
+    Scenario("wrong", "unfit", _unfit),
+    Scenario("wrong-unasked", "rolled back", _release("wrong", "--no-smoke")),
+    Scenario("shift", "rolled back", _release("shift"), harm=BAD),
+    Scenario("never-ready", "failed", _never_ready),
     Scenario("no-traffic", "held", _no_traffic, deadline_seconds=8),
     Scenario("late-metrics", "held", _late_metrics, deadline_seconds=8),
     Scenario("killed", "promoted", _killed),
     Scenario("two-controllers", "promoted and stood down", _two),
     Scenario("person", "stood down", _person, needs_gcloud=True),
     Scenario("api-errors", "promoted", _api_errors),
-    Scenario("dead-stable", "unverified", _dead_stable, stable_dies=True),
-    Scenario("first", "serves", _first),
+    Scenario("dead-stable", "unverified", _dead_stable, harm=DIES),
+    Scenario("dead-before", "unverified", _dead_before("errors"), harm=DIES),
+    Scenario("dead-before-good", "alone", _dead_before("good"), deadline_seconds=15, harm=DIES),
+    Scenario("monitoring", "promoted", _monitoring("good")),
+    Scenario("monitoring-errors", "rolled back", _monitoring("errors"), harm=BAD),
+    Scenario("no-sidecar", "rolled back", _monitoring("errors", has_sidecar=False), harm=BAD),
+    Scenario("first", "promoted", _first),
+    Scenario("first-unfit", "promoted", _first_unfit),
 )

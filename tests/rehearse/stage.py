@@ -10,22 +10,27 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from model import publish, verify
 from model.store import parse
 from tests.fakes.cloudrun import CloudRun, Image
 from tests.fakes.cloudrun_revisions import GUNICORN
+from tests.fakes.cloudrun_wire import Reply, Request
 from tests.fakes.gcs import FakeStorage
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "penguins"
+LOGGING_HOST = "logging.fake.test"
 FAULTS = ("errors", "slow", "wrong", "shift")
 ENDED = {0: "promoted", 1: "failed", 3: "rolled back", 4: "stood down", 5: "held", 6: "unverified", 7: "unavailable"}
+ENDED |= {9: "alone", 10: "unfit"}
 END_SECONDS = 150
+FIRST_PERCENT = 20
 # thresholds for minutes instead of hours: the rules are the same
 QUICK = """
 [rollout]
-steps_percent = [20, 50, 100]
+steps_percent = [{first}, 50, 100]
 approve_percent = []
 window_seconds = 1
 look_seconds = 1
@@ -46,8 +51,8 @@ ready_seconds = 10
 golden_differences_max = 0
 probability_tolerance = 1e-5
 pairs_min = 100
-changed_max = 0.05
-shift_max = 0.05
+changed_max = {changed_max}
+shift_max = {changed_max}
 """
 GATE = """
 [rollout.gates.{name}]
@@ -66,33 +71,58 @@ class Stage:
     Attributes:
         cloud: the local Cloud Run.
         counts: what the traffic saw, once it was ended.
+        metrics: where the controller asks for metrics.
+        entries: what Cloud Logging was sent.
+        said: what was printed by the last of our commands.
     """
 
-    def __init__(self, bundle: Path, *, deadline_seconds: int = 60) -> None:
-        self._bundle, self._deadline = bundle, deadline_seconds
+    def __init__(
+        self, bundle: Path, *, stable: Path | None = None, deadline_seconds: int = 60, changed_max: float = 0.05
+    ) -> None:
+        """Prepare.
+
+        Args:
+            bundle: what candidates serve.
+            stable: what the stable revision serves; None for the same.
+            deadline_seconds: of a step.
+            changed_max: share of the golden rows that may change class, and how far probabilities may move on average.
+        """
+        self._changed_max = changed_max
+        self._bundle, self._stable, self._deadline = bundle, stable or bundle, deadline_seconds
         self._folder = tempfile.TemporaryDirectory(prefix="rehearse-")
         self.folder = Path(self._folder.name)
         self._bucket = FakeStorage()
         self._load: subprocess.Popen[str] | None = None
         self._controllers: list[subprocess.Popen[str]] = []
         self.counts: dict[str, int] = {}
+        self.said = ""
+        self.entries: list[Any] = []
 
     def __enter__(self) -> Stage:
         self._bucket.__enter__()
         self._bucket.create_bucket("models")
         with self._bucket.client() as client:
-            address, self.digest = publish.upload(self._bundle, parse("gs://models/penguins"), True, client)
-        self.uri = str(address)
+            home = parse("gs://models/penguins")
+            stable, self.stable_digest = publish.upload(self._stable, home, True, client)
+            address, self.digest = publish.upload(self._bundle, home, True, client)
+        self.uri, self.stable_uri = str(address), str(stable)
         images = {"registry.test/good": Image()}
         for fault in FAULTS:
             command = (*GUNICORN, "tests.fakes.faulty_service:asgi()")
             images[f"registry.test/{fault}"] = Image(command, environment={"FAULT": fault})
-        self.cloud = CloudRun(images, settings=self._bucket.environment())
+        # a machine that others use stalls for longer than a service lets anybody wait: that is not what is rehearsed
+        patient = {"ROOKERY_WAIT_SECONDS": "20"}
+        self.cloud = CloudRun(images, settings=self._bucket.environment() | patient)
         self.cloud.patience_seconds = 15
+        self.cloud.monitoring.shortest_period = 1
+        self.cloud.hosts[LOGGING_HOST] = self._keep_entries
         self.cloud.__enter__()
         self.environment = self.cloud.environment(self.folder) | self._bucket.environment()
+        self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"] = f"http://{LOGGING_HOST}/"
+        self.metrics = self.cloud.prometheus
         (self.folder / "slo.toml").write_text(
-            QUICK.format(deadline=self._deadline) + "".join(GATE.format(name=name) for name in GATES)
+            QUICK.format(first=FIRST_PERCENT, deadline=self._deadline, changed_max=self._changed_max)
+            + "".join(GATE.format(name=name) for name in GATES)
         )
         return self
 
@@ -108,26 +138,44 @@ class Stage:
         self._bucket.stop()
         self._folder.cleanup()
 
-    def deploy(self, image: str, *more: str, uri: str = "") -> int:
+    def _keep_entries(self, request: Request) -> Reply:
+        self.entries += request.json()["entries"]
+        return Reply.json({})
+
+    def deploy(self, image: str, *more: str, uri: str = "", digest: str = "") -> int:
         """Deploy as `make deploy` does; returns the command's exit status."""
         command = [sys.executable, "-m", "scripts.deploy", "revision", f"--service={SERVICE}", "--project=demo"]
         command += ["--region=us-central1", f"--image=registry.test/{image}:1", "--unsigned", "--no-sidecar"]
-        command += [f"--model-uri={uri or self.uri}", f"--model-digest={self.digest}", *more]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
+        command += ["--set=ROOKERY_TRACE_ENDPOINT=", "--set=ROOKERY_TRACE_AUTH=none", "--set=ROOKERY_PROJECT="]
+        command += [f"--model-uri={uri or self.uri}", f"--model-digest={digest or self.digest}", *more]
+        command += [f"--slo={self.folder / 'slo.toml'}"]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        self.said = done.stdout
+        return done.returncode
 
-    def begin(self, candidate: str, *, rate: float = 120) -> str:
+    def begin(self, candidate: str, *more: str, rate: float = 120) -> str:
         """Deploy a good stable revision, traffic on it, and a candidate; returns the stable revision's name."""
-        assert self.deploy("good") == 0, "the first deployment failed"
+        status = self.deploy("good", uri=self.stable_uri, digest=self.stable_digest)
+        assert status == 0, "the first deployment failed"
         (stable,) = self.cloud.traffic(SERVICE)
         if rate:
             self.start_load(rate)
-        assert self.deploy(candidate, "--set=ROOKERY_COMMIT=candidate") == 0, "the candidate was not deployed"
+        assert self.deploy(candidate, "--set=ROOKERY_COMMIT=candidate", *more) == 0, "the candidate was not deployed"
         return stable
 
     def start_load(self, rate: float) -> None:
         """Send requests in the background."""
         host = self.cloud.url(SERVICE).removeprefix("http://")
-        command = [sys.executable, "-m", "tests.rehearse.load", self.cloud.proxy, host, str(self._bundle), str(rate)]
+        command = [sys.executable, "-m", "tests.rehearse.load", self.cloud.proxy, host, str(rate)]
+        command += [str(one) for one in dict.fromkeys((self._stable, self._bundle))]
         self._load = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
         assert self._load.stdout
         self._load.stdout.readline()
@@ -144,7 +192,7 @@ class Stage:
         """Start the real controller."""
         command = [sys.executable, "-m", "scripts.rollout", "run", f"--service={SERVICE}", "--project=demo", "--plain"]
         command += ["--region=us-central1", f"--bundle={self.uri}", f"--digest={self.digest}"]
-        command += [f"--metrics={self.cloud.prometheus}", f"--slo={self.folder / 'slo.toml'}"]
+        command += [f"--metrics={self.metrics}", f"--slo={self.folder / 'slo.toml'}", "--cloud-logging"]
         command += [f"--record={self.folder / 'record.jsonl'}"]
         started = subprocess.Popen(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -165,20 +213,23 @@ class Stage:
         """Wait for something on the stage."""
         self.cloud.wait_until(is_so, END_SECONDS)
 
+    @property
+    def newest(self) -> str:
+        """Name of the revision that was deployed last."""
+        return self.cloud.resources.find(SERVICE).latest_created
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return where traffic and tags point."""
+        return self.cloud.resources.find(SERVICE).traffic
+
     def share(self) -> int:
         """Return the candidate's percent of the traffic."""
-        service = self.cloud.resources.find(SERVICE)
-        shares = self.cloud.traffic(SERVICE)
-        return shares.get(service.latest_created, 0)
+        return self.cloud.traffic(SERVICE).get(self.newest, 0)
 
     def gcloud(self, *arguments: str) -> int:
         """Do what a person does."""
         command: Sequence[str] = ["gcloud", "run", "services", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode
-
-    def failed_on(self, revision: str) -> int:
-        """Count requests of the traffic that a revision did not answer with 200."""
-        return sum(one.revision == revision and one.status != 200 and not one.tag for one in self.cloud.log)
 
 
 def bundle_in(folder: Path) -> Path:

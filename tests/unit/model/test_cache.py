@@ -167,7 +167,7 @@ def test_bundles_never_proven_go_when_another_one_is(cache: Cache, penguins: Ver
     cache.keep(second)
     (tmp_path / "cache" / "bundles" / "notes").mkdir()
 
-    cache.remember(second.digest)
+    assert cache.remember(second.digest) == [unproven.digest]
 
     kept = {"notes", bundle.bare(first.digest), bundle.bare(second.digest)}
     assert names(tmp_path / "cache" / "bundles") == sorted(kept)

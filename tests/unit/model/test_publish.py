@@ -136,6 +136,8 @@ def test_upload_prints_what_to_pin(
         f"ROOKERY_MODEL_CONTRACT={manifests.contract(penguins.manifest)}",
     ]
     assert found.err == ""
+    assert publish.main(["upload", str(tmp_path), HOME, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == dict(line.split("=") for line in found.out.splitlines())
 
 
 def test_ls_prints_a_line_per_bundle(published, store: FakeStorage, penguins: VerifiedBundle, capsys):
@@ -196,6 +198,14 @@ def test_verify_proves_the_bundle(published, signed: Signed, penguins: VerifiedB
     assert capsys.readouterr().out == f"{start}signature not asked for, {rows}"
     assert publish.main(["verify", published, "--key", str(signed.public)]) == 0
     assert capsys.readouterr().out == f"{start}signed, {rows}"
+    assert publish.main(["verify", published, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "digest": penguins.digest,
+        "name": "penguins",
+        "version": penguins.manifest.version,
+        "is_signed": False,
+        "golden_rows": len(penguins.manifest.golden.rows),
+    }
 
 
 def test_verify_refuses_an_unsigned_bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,10 @@ def test_command_makes_keys_and_signs_the_current_bundle(bundles: dict[str, Path
     assert f"MODEL_PUBLIC_KEY={keys / 'signing-public.pem'}" in capsys.readouterr().out
     assert sign.main(["bundle", str(home), "--key", str(keys / "signing-private.pem")]) == 0
     assert capsys.readouterr().out == f"{folder / 'signature.json'}\n"
+    assert sign.main(["bundle", str(home), "--key", str(keys / "signing-private.pem"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"bundle": str(folder), "signature": str(folder / "signature.json")}
+    assert sign.main(["keys", "--out", str(tmp_path / "others"), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"private", "public"}
     public = signing.load_keys((keys / "signing-public.pem").read_bytes())
     assert verify.read(folder, None, public).raw_signature is not None
 

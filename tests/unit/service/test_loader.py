@@ -266,6 +266,17 @@ def test_a_pinned_bundle_comes_from_the_bucket_and_is_kept(load, upload, fake_st
     assert logged(caplog) == []
 
 
+def test_a_bundle_deleted_from_the_disk_is_named_with_the_reason(load, upload, first, second, tmp_path, caplog):
+    third = variant(tmp_path, first, version="3", serial=3)
+    load(**upload(first))
+    load(**upload(second))
+    with caplog.at_level(logging.INFO):
+        load(**upload(third))
+
+    [record] = [vars(one) for one in caplog.records if one.message == "model.pruned"]
+    assert (record["digest"], record["reason"][:14]) == (digest_of(first), "neither in use")
+
+
 def test_a_copy_on_disk_is_not_downloaded_again(load, upload, fake_storage, first):
     pinned = upload(first)
     load(**pinned)

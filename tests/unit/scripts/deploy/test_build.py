@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.deploy import build
 from tests.fakes.cloudbuild import HOST, CloudBuild
 from tests.fakes.cloudrun import CloudRun
 from tests.fakes.gcs import FakeStorage
@@ -89,15 +91,15 @@ def test_gcloud_would_refuse_a_word_that_the_api_does_not_know(tmp_path: Path):
     assert "machineKind" in done.stderr
 
 
-def run_step(name: str, folder: Path, more: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    """Run one step with programs that only note how they were called."""
+def stand_ins(folder: Path) -> dict[str, str]:
+    """Return an environment with programs that only note how they were called."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     for program in ("docker", "gcloud", "make", "python"):
         script = programs / program
         script.write_text(f'#!/bin/sh\necho "{program} $*" >> "{folder}/calls"\n{EXTRA.get(program, "")}')
         script.chmod(0o755)
-    environment = {
+    return {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHON": str(programs / "python"),
         "FOLDER": str(folder),
@@ -105,8 +107,12 @@ def run_step(name: str, folder: Path, more: Mapping[str, str] = {}) -> subproces
         "REGION": "r",
         "SERVICE": "x",
         "COMMIT": "c0ffee",
-        **more,
     }
+
+
+def run_step(name: str, folder: Path, more: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    """Run one step."""
+    environment = stand_ins(folder) | more
     return subprocess.run(["sh", str(STEPS), name], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -142,6 +148,42 @@ def test_a_given_bundle_is_neither_trained_nor_signed_nor_published(tmp_path: Pa
 
     assert calls == ["make install", f"python -m model.publish verify gs://m/{'1' * 64}/"]
     assert f"MODEL_DIGEST=sha256:{'1' * 64}" in (tmp_path / "release.env").read_text()
+
+
+def test_a_given_bundle_must_be_signed_where_there_is_a_key(tmp_path: Path):
+    done = run_step("bundle", tmp_path, {"BUNDLE": f"gs://m/{'1' * 64}/", "PUBLIC_KEY": "PEM", "TMPDIR": str(tmp_path)})
+
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"python -m model.publish verify gs://m/{'1' * 64}/ --key {tmp_path}/tmp." in (tmp_path / "calls").read_text()
+    )
+    assert list(tmp_path.glob("tmp.*")) == []
+
+
+def test_what_is_built_here_goes_the_same_steps(tmp_path: Path):
+    environment = stand_ins(tmp_path)
+    given = argparse.Namespace(project="demo", spec="model/specs/penguins.toml", model_uri="", unsigned=False)
+    given.public_key_secret = "rookery-signing-public"
+
+    pins = build.bundle_here(given, environment)
+    assert pins == {
+        "MODEL_URI": "gs://m/1/",
+        "MODEL_DIGEST": f"sha256:{'1' * 64}",
+        "ROOKERY_MODEL_CONTRACT": "sha256:2",
+    }
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "gcloud secrets versions access latest --secret=rookery-signing-key --project=demo"
+    assert calls[1:3] == ["make install", "make train SPEC=model/specs/penguins.toml"]
+    assert calls[3].startswith("python -m model.sign bundle bundles/penguins --key ")
+    assert calls[4] == "python -m model.publish upload bundles/penguins gs://demo-rookery-models/penguins"
+
+    (tmp_path / "calls").unlink()
+    given.model_uri = f"gs://m/{'3' * 64}/"
+    assert build.bundle_here(given, environment)["MODEL_DIGEST"] == f"sha256:{'3' * 64}"
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "gcloud secrets versions access latest --secret=rookery-signing-public --project=demo"
+    assert calls[2].startswith(f"python -m model.publish verify gs://m/{'3' * 64}/ --key ")
+    assert len(calls) == 3
 
 
 def test_the_signing_key_is_a_file_only_while_it_signs(tmp_path: Path):

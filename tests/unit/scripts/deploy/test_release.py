@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.deploy.release import Release, ReleaseError, beside, fill, revision_name
+from scripts.deploy.release import Release, ReleaseError, beside, fill, is_first, revision_name
 
 ROOT = Path(__file__).resolve().parents[4]
 TEMPLATE = yaml.safe_load((ROOT / "deploy/cloudrun/service.yaml").read_text())
@@ -21,6 +22,7 @@ RELEASE = Release(
     model_uri=f"gs://models/penguins/{'ab' * 32}/",
     model_digest=DIGEST,
     service_account="runtime@demo.iam.gserviceaccount.com",
+    project="demo",
     settings={"ROOKERY_LOG_LEVEL": "debug"},
 )
 
@@ -37,10 +39,13 @@ def variables(body: dict[str, Any]) -> dict[str, Any]:
 def test_every_place_is_filled():
     text = yaml.safe_dump(fill(TEMPLATE, RELEASE))
 
-    assert [word for word in ("SERVICE", "REVISION", "IMAGE", "SERVICE_ACCOUNT") if f": {word}\n" in text] == []
+    assert [
+        word for word in ("SERVICE", "REVISION", "IMAGE", "SERVICE_ACCOUNT", "PROJECT") if f": {word}\n" in text
+    ] == []
     assert variables(fill(TEMPLATE, RELEASE))["MODEL_URI"]["value"] == RELEASE.model_uri
     assert variables(fill(TEMPLATE, RELEASE))["MODEL_DIGEST"]["value"] == DIGEST
     assert variables(fill(TEMPLATE, RELEASE))["ROOKERY_LOG_LEVEL"]["value"] == "debug"
+    assert variables(fill(TEMPLATE, RELEASE))["ROOKERY_PROJECT"]["value"] == "demo"
     assert TEMPLATE["metadata"]["name"] == "SERVICE"
 
 
@@ -95,6 +100,36 @@ def test_a_later_one_gets_none_and_takes_the_tag():
     ]
     assert written["metadata"]["resourceVersion"] == "7"
     assert written["metadata"]["annotations"]["rookery.dev/rollout"] == "{}"
+
+
+def unfit(phase: str, stable: str = "penguins-1") -> str:
+    return json.dumps({"candidate": "penguins-1", "stable": stable, "phase": phase})
+
+
+@pytest.mark.parametrize(
+    ("traffic", "note", "first"),
+    [
+        ([], "{}", True),
+        ([{"revisionName": "penguins-1"}], "{}", True),
+        ([{"revisionName": "penguins-1", "percent": 100}], "{}", False),
+        ([{"revisionName": "penguins-1", "percent": 100}], unfit("rolled_back"), True),
+        ([{"revisionName": "penguins-1", "percent": 100}], unfit("promoted"), False),
+        ([{"revisionName": "penguins-1", "percent": 100}], unfit("rolled_back", "penguins-0"), False),
+        ([{"revisionName": "penguins-2", "percent": 100}], unfit("rolled_back"), False),
+        ([{"revisionName": "penguins-1", "percent": 100}], "no JSON", False),
+    ],
+    ids=["nothing", "no-traffic", "serving", "unfit", "proven", "candidate", "another", "damaged"],
+)
+def test_a_revision_is_first_where_nothing_serves_that_ever_passed(
+    traffic: list[dict[str, Any]], note: str, first: bool
+):
+    found = existing(*traffic)
+    found["metadata"]["annotations"]["rookery.dev/rollout"] = note
+    targets = beside(fill(TEMPLATE, RELEASE), found)["spec"]["traffic"]
+
+    assert is_first(found) is first
+    assert {"revisionName": RELEASE.revision, "tag": "candidate", **({"percent": 100} if first else {})} in targets
+    assert sum(one.get("percent", 0) for one in targets) == 100
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,21 @@ MODEL = [f"--model-uri=gs://models/x/{'a' * 64}/", f"--model-digest={DIGEST}"]
 
 
 def release(name: str, image: str = "registry.test/rookery:1") -> Release:
-    return Release("x", name, image, "gs://b/x", DIGEST, "rookery-runtime@demo.iam.gserviceaccount.com", {})
+    return Release("x", name, image, "gs://b/x", DIGEST, "rookery-runtime@demo.iam.gserviceaccount.com", "demo", {})
 
 
 def deploy(environment: dict[str, str], *more: str, image: str = "registry.test/rookery:1") -> int:
     return main(
-        ["revision", "--project=demo", "--region=us-central1", "--service=x", f"--image={image}", *MODEL, *more],
+        [
+            "revision",
+            "--project=demo",
+            "--region=us-central1",
+            "--service=x",
+            f"--image={image}",
+            "--no-smoke",
+            *MODEL,
+            *more,
+        ],
         environment,
     )
 
@@ -77,7 +86,7 @@ def test_a_person_who_moves_traffic_meanwhile_wins(
 def test_a_write_that_was_applied_in_spite_of_its_error_counts(cloud: CloudRun, services: Services):
     cloud.fail(Fault(500, method="POST", applies=True))
 
-    assert revision.deploy(services, TEMPLATE, release("x-1")) == (cloud.url("x"), cloud.url("x", "candidate"))
+    assert revision.deploy(services, TEMPLATE, release("x-1")) == (cloud.url("x"), cloud.url("x", "candidate"), True)
 
 
 def test_a_write_that_was_not_applied_does_not(cloud: CloudRun, services: Services):

@@ -21,7 +21,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def release(name: str, image: str = "registry.test/rookery:1") -> Release:
-    return Release("x", name, image, "gs://b/x", DIGEST, "rookery-runtime@demo.iam.gserviceaccount.com", {})
+    return Release("x", name, image, "gs://b/x", DIGEST, "rookery-runtime@demo.iam.gserviceaccount.com", "demo", {})
 
 
 @pytest.fixture

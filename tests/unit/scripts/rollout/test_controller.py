@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from scripts.rollout.gate import Replay
 from scripts.rollout.plan import Policy
 from scripts.rollout.platform import Refused, Target
 from scripts.rollout.state import Phase, RolloutError
+from scripts.rollout.verdict import Verdict
 from tests.fakes.platform import NEW, OLD, Killed
 from tests.unit.scripts.rollout.conftest import World
 
@@ -32,6 +34,22 @@ def check_never_above_the_plan(world: World) -> None:
         state = states.of(service)
         assert state is not None
         assert states.shares(service) == states.wanted(state, world.plan)
+
+
+def smoked(world: World, then: Callable[[], None]) -> None:
+    """Let the stable revision answer while the candidate is smoked, and do something once it has traffic."""
+    is_lost, world.prober.stable_answers = not world.prober.stable_answers, True
+    write = world.platform.write
+
+    def noticed(service):
+        written = write(service)
+        if states.shares(written).get(NEW):
+            world.prober.stable_answers = not is_lost
+            world.platform.write = write
+            then()
+        return written
+
+    world.platform.write = noticed
 
 
 UP = [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 80, NEW: 20}, {OLD: 50, NEW: 50}, {NEW: 100}]
@@ -397,9 +415,8 @@ def test_a_pause_that_comes_right_before_a_step_wins(world):
     [
         ((Target(OLD, 100),), "no revision of svc has the tag"),
         ((Target(OLD, 60), Target("x", 40), Target(NEW, 0, "candidate")), "is split"),
-        ((Target(NEW, 100, "candidate"),), "serves everything already"),
     ],
-    ids=["no-candidate", "split", "done"],
+    ids=["no-candidate", "split"],
 )
 def test_what_cannot_begin_says_why(world, traffic, text):
     world.platform = type(world.platform)(traffic)
@@ -439,3 +456,104 @@ def test_an_annotation_that_is_no_state_is_refused(world):
     world.platform.put(world.platform.service.traffic, {states.ANNOTATION: "[]"})
     with pytest.raises(RolloutError, match="remove it"):
         world.run()
+
+
+def test_a_bad_candidate_is_rolled_back_though_the_stable_revision_died_before_the_verdict(world):
+    world.prober.stable_answers = False
+    smoked(world, lambda: setattr(world.observer, "health", "bad"))
+    assert world.run() is End.ROLLED_BACK
+    judged = next(event for event in reversed(world.recorder.events) if event.name == "judged")
+    assert judged.judgement.verdict is Verdict.UNHEALTHY
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 100}]
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_dead_stable_revision_gives_the_candidate_no_more_whatever_the_policy(world, policy):
+    world.plan = replace(world.plan, policy=policy, step_deadline_seconds=3000)
+    world.prober.stable_answers = False
+    smoked(world, lambda: None)
+    assert world.run() is End.ALONE
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}]
+    told = next(event for event in world.recorder.events if event.name == "waits")
+    assert "does not answer" in told.reason
+    # told long before the deadline
+    assert told.time_seconds - told.state.since_seconds < 3000
+    compared = [event.is_concurrent for event in world.recorder.events if event.observation]
+    assert compared[:2] == [True, True]
+    assert not any(compared[2:])
+
+
+def test_a_stable_revision_that_answers_again_is_compared_with_from_then_on(world):
+    world.prober.stable_answers = False
+    record = world.recorder.record
+
+    def mend(event):
+        record(event)
+        if event.name == "waits":
+            world.prober.stable_answers = True
+
+    smoked(world, lambda: None)
+    world.recorder.record = mend
+    assert world.run() is End.PROMOTED
+    assert history(world) == UP
+    again = next(event for event in world.recorder.events if "answers again" in event.reason)
+    assert (again.name, again.percent, again.state.since_seconds) == ("moved", 5, again.time_seconds)
+
+
+def test_one_look_without_an_answer_is_no_death(world):
+    probe = world.prober.identify
+    looks = iter(range(1000))
+
+    def blinking(url, digest):
+        world.prober.stable_answers = "stable" not in url or next(looks) % 3 != 0
+        return probe(url, digest)
+
+    world.prober.identify = blinking
+    assert world.run() is End.PROMOTED
+    assert not any(event.name == "waits" for event in world.recorder.events)
+
+
+def first(world):
+    world.platform.put((Target(OLD, 100, "candidate"),))
+    return world
+
+
+def test_the_first_revision_of_all_is_smoked_and_then_it_is_the_stable_one(world):
+    assert first(world).run() is End.PROMOTED
+    assert [(one.revision, one.percent, one.tag) for one in world.platform.service.traffic] == [(OLD, 100, "")]
+    assert world.run("two") is End.PROMOTED
+
+    world.platform.put((Target(NEW, 0, "candidate"), Target(OLD, 100)))
+    assert world.run("three") is End.PROMOTED
+    assert world.platform.shares() == {NEW: 100}
+
+
+def test_a_first_revision_that_is_unfit_has_a_status_of_its_own_and_the_next_one_is_first_again(world):
+    world.prober.replay = Replay(256, 1, 256, 0, 0.0)
+    assert first(world).run() is End.UNFIT
+    assert world.platform.shares() == {OLD: 100}
+    assert "golden" in world.recorder.events[-1].reason
+    with pytest.raises(RolloutError, match="retry"):
+        world.run("two")
+
+    world.prober.replay = Replay(256, 0, 256, 0, 0.0)
+    world.platform.put((Target(NEW, 100, "candidate"),))
+    assert world.run("three") is End.PROMOTED
+
+
+def test_a_revision_that_got_everything_past_a_rollout_is_not_rolled_out(world):
+    assert world.run() is End.PROMOTED
+    world.platform.put((Target("svc-00003-by-hand", 100, "candidate"),))
+    with pytest.raises(RolloutError, match="serves everything already"):
+        world.run("two")
+
+
+def test_a_tag_that_somebody_took_away_comes_back_with_the_next_controller(world):
+    world.die_at(4)
+    with pytest.raises(Killed):
+        world.run()
+    world.die_at(None)
+    (stable,) = world.platform.shares()
+    world.platform.put((Target(stable, 100), Target(NEW, 0, "candidate")))
+    assert world.run("two") is End.PROMOTED
+    assert history(world) == UP

@@ -184,3 +184,21 @@ def test_the_time_before_a_switch_is_asked_for_the_stable_revision(canary):
     MetricsObserver(Monitoring("demo", session), plan).observe("new", "old", 6000.0, 0.0, 6300.0)
     spans = {(asked["interval.startTime"][11:19], asked["interval.endTime"][11:19]) for asked in session.asked}
     assert spans == {("01:40:00", "01:45:00"), ("00:00:00", "01:40:00")}
+
+
+def test_a_metric_that_nobody_sends_is_not_there_and_cloud_runs_own_stands_in():
+    own = {"timeSeries": [series(("response_code_class", "5xx"), (1060, {"int64Value": "2"}))]}
+    session = Session({"rookery_requests": Reply({}, 404), "run.googleapis.com/request_count": own})
+    assert Monitoring("demo", session).counters(observe.REQUESTS, "new", SPAN) == {0: {"5xx": 2.0}}
+    assert Monitoring("demo", Session({"rookery": Reply({}, 404)})).counters(observe.LABELS, "new", SPAN) == {}
+
+
+def test_a_quota_that_is_used_up_is_asked_again_and_given_up_after_a_while():
+    found = {"timeSeries": [series(("label", "a"), (1060, {"doubleValue": 3}))]}
+    session = Session({"rookery": [Reply({}, 429), Reply({}, 503), found]})
+    assert Monitoring("demo", session).counters(observe.LABELS, "new", SPAN) == {0: {"a": 3.0}}
+    assert len(session.asked) == 3
+    with pytest.raises(MetricsError, match="429"):
+        Monitoring("demo", Session({"rookery": Reply({}, 429)}), patience_seconds=0.5).counters(
+            observe.LABELS, "new", SPAN
+        )

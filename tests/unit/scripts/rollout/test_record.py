@@ -116,25 +116,6 @@ def test_a_full_disk_stops_nothing(bad, tmp_path, caplog):
     assert "record.failed" in caplog.text
 
 
-def test_cloud_logging_gets_the_same_without_windows(bad, caplog):
-    _, _, events = bad
-    told = []
-
-    class Logger:
-        def log_struct(self, table, severity, labels):
-            told.append((json.dumps(table), severity, labels))
-            if len(told) == len(events):
-                raise RuntimeError("quota")
-
-    for event in events:
-        CloudRecord(Logger()).record(event)
-    assert len(told) == len(events)
-    assert '"observation"' not in told[3][0]
-    assert told[0][1] == "INFO"
-    assert told[-1][1] == "WARNING"
-    assert "record.failed" in caplog.text
-
-
 class Hook:
     def __init__(self, status=200):
         self.posts, self.status = [], status
@@ -144,6 +125,26 @@ class Hook:
         if self.status == 0:
             raise requests.ConnectionError("refused")
         return type("Reply", (), {"status_code": self.status})
+
+
+def test_cloud_logging_gets_the_same_without_windows(bad, caplog):
+    _, _, events = bad
+    session = Hook()
+    for event in events:
+        CloudRecord(session, "demo").record(event)
+    entries = [body["entries"][0] for _, body in session.posts]
+    assert len(entries) == len(events)
+    assert {url for url, _ in session.posts} == {"https://logging.googleapis.com/v2/entries:write"}
+    assert entries[0]["logName"] == "projects/demo/logs/rookery-rollout"
+    assert "observation" not in entries[3]["jsonPayload"]
+    assert (entries[0]["severity"], entries[-1]["severity"]) == ("INFO", "WARNING")
+    assert "record.failed" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [0, 403, 503])
+def test_cloud_logging_that_fails_is_passed_over(bad, caplog, status):
+    CloudRecord(Hook(status), "demo").record(bad[2][0])
+    assert "record.failed" in caplog.text
 
 
 def test_a_webhook_is_told_of_moves_and_not_of_looks(bad):
