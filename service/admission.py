@@ -20,6 +20,8 @@ WEIGHT_DOWN = 0.5
 GROWTH = 2.0
 # the loop goes round so often between two slices: a probe takes several rounds, and need not wait for as many slices
 ROUNDS = 4
+# uvloop takes one new connection a round, and more may wait behind it: then it goes round for so long
+TAKING_SECONDS = 0.001
 # the estimate must leave this part of the budget over, or requests that were let in would expire too often
 RESERVE = 0.4
 # what a call costs whatever its size, counted as bytes of a large body
@@ -74,6 +76,7 @@ class Admission:
         # the last two times that the loop looked at its sockets
         self._looked = self._looked_before = 0.0
         self._rounds_left = 0
+        self._has_connected = False
         self._call_soon = call_soon
 
     @property
@@ -112,6 +115,15 @@ class Admission:
         found = self._seconds_each + min(1.0, WEIGHT * count) * (seconds - self._seconds_each)
         self._seconds_each = min(found, GROWTH * self._seconds_each)
 
+    def connected(self) -> None:
+        """Note a new connection."""
+        self._has_connected = True
+
+    def _may_take_more(self) -> bool:
+        """Whether the last rounds took a connection, and there is time to look for another."""
+        has_connected, self._has_connected = self._has_connected, False
+        return has_connected and self._clock() - self._looked < TAKING_SECONDS
+
     def _begin(self, now: float) -> None:
         """Begin a turn of a loop that had nothing to do."""
         self._turn_began = self._looked = self._looked_before = now
@@ -125,7 +137,7 @@ class Admission:
     def _turn(self) -> None:
         """Answer for one slice of time."""
         self._rounds_left -= 1
-        if self._rounds_left > 0:
+        if self._rounds_left > 0 or self._may_take_more():
             self._next_turn()
             return
         now = self._clock()

@@ -54,6 +54,7 @@ class Connection(TimedProtocol):
         """Take the client, unless there are too many."""
         if self.worker.has_room():
             self.worker.connections.add(self)
+            self._admission.connected()
             peername = transport.get_extra_info("peername")
             self._peer = str(peername[0]) if isinstance(peername, tuple) else ""
             if self.worker.ops_port is not None and transport.get_extra_info("sockname")[1] == self.worker.ops_port:

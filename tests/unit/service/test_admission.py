@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import CALL_BYTES, RESERVE, ROUNDS, SLICE_SECONDS, Admission, Lane, overloaded
+from service.admission import CALL_BYTES, RESERVE, ROUNDS, SLICE_SECONDS, TAKING_SECONDS, Admission, Lane, overloaded
 
 BUDGET = 0.25
 MOST = 20
@@ -197,6 +197,26 @@ def test_the_loop_goes_round_between_two_slices(door):
     assert len(door.answered) == before + 1
 
 
+def test_the_loop_goes_round_as_long_as_connections_come_up_to_a_bound(door):
+    for number in range(10):
+        door.ask(number, SLICE_SECONDS)
+    door.loop.turn()
+    before, rounds, each = len(door.answered), 0, TAKING_SECONDS / 16
+    while len(door.answered) == before:
+        door.admission.connected()
+        door.loop.now += each
+        door.loop.turn()
+        rounds += 1
+    assert rounds == 16
+    before = len(door.answered)
+    door.admission.connected()
+    for _ in range(ROUNDS):
+        door.loop.turn()
+    assert len(door.answered) == before
+    door.loop.turn()
+    assert len(door.answered) == before + 1
+
+
 def test_an_empty_queue_leaves_the_loop_alone(door):
     for number in range(5):
         door.ask(number, SLICE_SECONDS)
@@ -335,3 +355,16 @@ def test_a_stall_is_no_pace():
 
     assert "refused" not in words
     assert 0 < door.admission.wait_seconds < BUDGET * (1 - RESERVE)
+
+
+def test_who_comes_one_by_one_after_a_long_answer_on_the_spot_waits(door):
+    assert door.ask(0, 0.02) == "answered"
+    words = []
+    for number in range(1, 60):
+        # uvloop takes one new connection a round
+        door.loop.turn()
+        words.append(door.ask(number, 0.02))
+
+    assert words[0] == "waits"
+    assert "refused" in words
+    assert "answered" not in words
