@@ -176,9 +176,13 @@ class Ledger:
             place.clear()
         return base is not None
 
-    def read(self) -> list[Counted]:
-        """Return what all workers have counted, those that have ended first; nothing is missed or there twice."""
-        deadline = time.monotonic() + READ_SECONDS
+    def read(self, wait_seconds: float = READ_SECONDS) -> list[Counted]:
+        """Return what all workers have counted, those that have ended first; nothing is missed or there twice.
+
+        Args:
+            wait_seconds: how long the parent process may be in the middle of a change before that is looked past.
+        """
+        deadline = time.monotonic() + wait_seconds
         while True:
             version = self._version()
             found = [place.read() for place in (*self._bases, *self.places) if place.is_taken]
