@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from model.errors import EngineError
 from model.inspect_trees import StructureInvalid, check_leaves, check_numbers, check_trees, need, need_all
 from model.manifest import Manifest
 
@@ -143,6 +144,23 @@ def check(payload: bytes, manifest: Manifest) -> None:
     for index, tree in enumerate(forest.trees):
         _check_sizes(tree, index, width)
     _check_nodes(forest.trees, width)
+
+
+def learner_of(payload: bytes) -> Learner:
+    """Return what a verified file holds, for whoever computes with it.
+
+    Raises:
+        EngineError: it is no such file.
+    """
+    try:
+        return decode(payload).learner
+    except StructureInvalid as error:
+        raise EngineError(f"model.json: {error}") from error
+
+
+def base_scores(learner: Learner) -> list[float]:
+    """Return the scores before any tree, as float32, which the file's decimals stand for."""
+    return [float(np.float32(text)) for text in learner.learner_model_param.base_score[1:-1].split(",")]
 
 
 def decode(payload: bytes) -> Document:

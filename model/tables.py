@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from model.bins import Grid
 from model.domain import Feature, FloatMatrix, check_matrix
 from model.errors import EngineError
-from model.inspect_trees import StructureInvalid
-from model.inspect_xgboost import Learner, Tree, decode
+from model.inspect_xgboost import Learner, Tree, base_scores, learner_of
 
 # 8 MB of float64: beyond, the tables would be slower to build and to reach than the trees
 MAX_CELLS = 1 << 20
@@ -80,10 +79,7 @@ class TablesEngine:
         Raises:
             EngineError: a leaf depends on more than two features, or the tables would be too large.
         """
-        try:
-            learner = decode(payload).learner
-        except StructureInvalid as error:
-            raise EngineError(f"model.json: {error}") from error
+        learner = learner_of(payload)
         self._tables = build(learner, features, class_count)
         self._width, self._class_count = len(features), class_count
         self._is_binary = class_count == 2
@@ -161,7 +157,7 @@ def build(learner: Learner, features: Sequence[Feature], class_count: int) -> Ta
     forest = learner.gradient_booster.model
     axes = _axes(forest.trees, features, owners)
     groups = 1 if class_count == 2 else class_count
-    scores = [float(np.float32(text)) for text in learner.learner_model_param.base_score[1:-1].split(",")]
+    scores = base_scores(learner)
     if len(scores) != groups:
         raise EngineError(f"model.json has {len(scores)} base scores, {class_count} classes need {groups}")
     base = [math.log(scores[0] / (1 - scores[0]))] if class_count == 2 else scores

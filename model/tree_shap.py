@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from model.domain import Feature, FloatMatrix, check_matrix, one_hot
 from model.errors import EngineError
-from model.inspect_trees import StructureInvalid
-from model.inspect_xgboost import Forest, Tree, decode
+from model.inspect_xgboost import Forest, Tree, base_scores, learner_of
 
 # conditions of all leaves together; beyond, following them takes longer than importing XGBoost
 MAX_CONDITIONS = 1 << 18
@@ -83,15 +82,12 @@ class TreeShap:
         Raises:
             EngineError: it is no such file; ForestTooLarge if it is too large.
         """
-        try:
-            learner = decode(payload).learner
-        except StructureInvalid as error:
-            raise EngineError(f"model.json: {error}") from error
+        learner = learner_of(payload)
         self._features, self._is_binary = features, class_count == 2
         self._owners = np.repeat(np.arange(len(features)), [len(f.values) or 1 for f in features])
         self._group_count = 1 if self._is_binary else class_count
         self._paths = paths = follow(learner.gradient_booster.model)
-        scores = np.array(learner.learner_model_param.base_score[1:-1].split(","), dtype=np.float32).astype(np.float64)
+        scores = np.array(base_scores(learner))
         start = np.log(scores / (1 - scores)) if self._is_binary else scores
         expected = paths.values * paths.shares.prod(axis=0)
         self._base = start + np.bincount(paths.groups, expected, self._group_count)

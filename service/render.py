@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any
 
@@ -14,6 +14,7 @@ from model.manifest import Manifest
 from model.predictor import Answer, Prediction
 from service.errors import document
 from service.instances import Instances, Options
+from service.remembered import Remembered
 
 # kinds of answers, which differ in more than their numbers; a handful in practice
 MOST_KINDS = 4_096
@@ -30,7 +31,7 @@ class Renderer:
         self._classes = manifest.classes
         self._features = manifest.feature_names
         self._texts: dict[tuple[int, bool, tuple[bool, ...]], tuple[bytes, ...]] = {}
-        self._kinds = _Kinds(self._texts_of_kind)
+        self._kinds = Remembered(self._texts_of_kind)
         model = {"name": manifest.name, "version": manifest.version, "digest": digest, "fallback": is_fallback}
         self._model = orjson.dumps(model)
 
@@ -170,15 +171,3 @@ def _merge(answers: list[dict[str, Any]], instances: Instances) -> Sequence[dict
             ]
         rows.append(row)
     return rows
-
-
-class _Kinds(dict[int, tuple[bytes, ...]]):
-    """Makes the texts of a kind at its first row, and remembers them."""
-
-    def __init__(self, make: Callable[[int], tuple[bytes, ...]]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, kind: int) -> tuple[bytes, ...]:
-        found = self[kind] = self._make(kind)
-        return found

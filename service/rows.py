@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from struct import pack
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from model.domain import FloatMatrix
 from model.predictor import Answer, Prediction
 from service import families as f
 from service.cells import Cells, FloatArray
+from service.typed import to_array
 
 # columns before the features; the last two of the answers stand behind them once more, in the bins of drift
 HISTOGRAMS = (f.SET_SIZES, f.CONFIDENCES, f.NOVELTIES)
@@ -111,10 +111,10 @@ def _of_few(answers: Sequence[Answer]) -> FloatArray:
     classes = columns.prediction
     sizes = [each.count(True) for each in columns.members]
     confidence = [each[index] for each, index in zip(columns.probabilities, classes, strict=True)]
-    return to_array(sizes, classes, confidence, columns.novelty)
+    return to_columns(sizes, classes, confidence, columns.novelty)
 
 
-def to_array(*columns: Sequence[float]) -> FloatArray:
-    """Return columns of n numbers each, shape (columns, n); in a third of the time that numpy takes."""
+def to_columns(*columns: Sequence[float]) -> FloatArray:
+    """Return columns of n numbers each, shape (columns, n)."""
     count = len(columns[0])
-    return np.frombuffer(pack(f"{len(columns) * count}d", *chain.from_iterable(columns))).reshape(-1, count)
+    return to_array(chain.from_iterable(columns), len(columns) * count).reshape(-1, count)

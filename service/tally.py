@@ -22,7 +22,8 @@ from service.instances import Conversion
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
 from service.monitor import Served
-from service.rows import Rows, to_array
+from service.remembered import Remembered
+from service.rows import Rows, to_columns
 from service.ways import WAYS, way_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Tally:
         self._rows: Rows | None = None
         self._cells: Cells | None = None
         self._warm_at = self.ledger.began + WARM_SECONDS
-        self._ways = _Ways(self._find)
+        self._ways = Remembered(self._find)
         self._series_of_route = 1
         self.exemplars: Exemplars | None = None
         self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
@@ -132,7 +133,7 @@ class Tally:
             return
         # column by column, as looking at each call would cost more than all the counting
         columns: Any = Served._make(zip(*calls, strict=True))
-        times = to_array(columns.wait, columns.decode, columns.predict, columns.render, columns.total)
+        times = to_columns(columns.wait, columns.decode, columns.predict, columns.render, columns.total)
         ways = zip(columns.protocol, columns.route, columns.status, columns.reason, strict=True)
         self._count_requests(ways, self._are_warm(columns, times[-1]), times[0] + times[-1])
         if any(columns.problems):
@@ -199,8 +200,9 @@ class Tally:
         self._series_of_route = len(cells.family(f.REQUESTS).values) // len(WAYS)
         return cells
 
-    def _find(self, protocol: str, route: str, status: int, reason: str) -> int:
+    def _find(self, way: Way) -> int:
         """Return the series of cold requests; that of warm ones is the next."""
+        protocol, route, status, reason = way
         route, protocol = way_of(route, protocol)
         of_status = f"{status // 100}xx"
         series = self.cells.family(f.REQUESTS).values
@@ -209,15 +211,3 @@ class Tally:
             with contextlib.suppress(ValueError):
                 return series.index((route, protocol, of_status, outcome, "false"))
         raise ValueError(f"status {status} is none of HTTP's")
-
-
-class _Ways(dict[Way, int]):
-    """Finds a series at the first call of its kind, and remembers it: there are few kinds."""
-
-    def __init__(self, find: Callable[[str, str, int, str], int]) -> None:
-        super().__init__()
-        self._find = find
-
-    def __missing__(self, way: Way) -> int:
-        found = self[way] = self._find(*way)
-        return found

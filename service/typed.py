@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
 from struct import pack
@@ -65,14 +65,14 @@ class Batches:
             if body.startswith(NAMED):
                 named: Any = self._named.decode(body)
                 rows = named.instances
-                columns = [self._column(map(getter, rows), len(rows)) for getter in self._getters]
+                columns = [to_array(map(getter, rows), len(rows)) for getter in self._getters]
                 colons = len(rows) * len(columns) + 1
             else:
                 table: Any = self._table.decode(body)
                 rows, names = table.instances, table.features
                 if sorted(names) != sorted(self._names):
                     return None
-                values = self._column(chain.from_iterable(rows), len(rows) * len(names)).reshape(-1, len(names))
+                values = to_array(chain.from_iterable(rows), len(rows) * len(names)).reshape(-1, len(names))
                 columns = [values[:, names.index(name)] for name in self._names]
                 colons = 2
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -93,11 +93,6 @@ class Batches:
             return None
         return (values + 0.0).astype(np.float32)[None]
 
-    @staticmethod
-    def _column(values: Any, count: int) -> FloatArray:
-        """Return numbers that are floats already as an array, in half of the time that numpy takes."""
-        return np.frombuffer(pack(f"{count}d", *values))
-
     def _to_matrix(self, columns: Sequence[FloatArray]) -> FloatMatrix | None:
         """Lay columns out if each value is in its range, and whole where it has to be."""
         if not len(columns[0]):
@@ -109,3 +104,8 @@ class Batches:
             # no negative zero
             matrix[:, position] = column + 0.0
         return matrix
+
+
+def to_array(values: Iterable[float], count: int) -> FloatArray:
+    """Return so many Python numbers as an array, shape (count,); in half of the time that numpy takes."""
+    return np.frombuffer(pack(f"{count}d", *values))
