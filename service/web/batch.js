@@ -27,7 +27,7 @@ export function buildBatch(panel, card, seen) {
       const [file] = event.dataTransfer.files;
       if (file) run(file);
     }},
-    h("label", {for: "csv"}, "Choose a CSV, or drop it here"), input);
+    h("label", {for: "csv", class: "main"}, "Choose a CSV"), input, h("p", {class: "small"}, "or drop it here"));
   const sample = h("button", {type: "button", class: "quiet", click: () => download(`${card.name}-example.csv`, "text/csv", exampleCsv(card))}, "Download an example to fill in");
   const output = h("div", {class: "outcome", "aria-live": "polite"});
   refill(panel, h("div", {class: "card"},
@@ -61,13 +61,13 @@ export function buildBatch(panel, card, seen) {
     const good = read.rows.filter((row) => row.answer);
     const save = h("button", {type: "button", class: "main", click: () => download(outputName(name), "text/csv", answersCsv(read, card))}, "Download the answers");
     refill(output,
+      h("p", {class: "small file"}, name),
       h("p", {class: "tally"}, h("strong", {}, `${count(good.length)} of ${count(read.rows.length)} rows answered`),
         bad.length ? `, ${count(bad.length)} ${bad.length === 1 ? "is" : "are"} bad` : ""),
       read.note && h("p", {class: "notice"}, read.note),
       save,
       bad.length > 0 && problemList(bad),
-      good.length > 0 && classTally(good, card),
-      good.length > 0 && preview(good));
+      good.length > 0 && h("div", {class: "halves"}, classTally(good, card), preview(good)));
   }
 }
 

@@ -13,10 +13,10 @@ const MEASURES = [
 /** Build the part. */
 export function buildCard(panel, card) {
   refill(panel,
-    h("div", {class: "card"}, h("h2", {}, card.title), h("p", {}, card.intended_use),
+    h("div", {class: "card"}, h("h2", {}, "What it is for"), h("p", {}, card.intended_use),
       h("h3", {}, "Known limits"), h("ul", {class: "prose"}, card.limits.map((limit) => h("li", {}, limit)))),
     h("div", {class: "card"}, h("h2", {}, "How good it is"), h("p", {class: "small"}, `${card.quality.method}. ${count(card.quality.rows)} rows, ${count(card.quality.dropped_rows)} left out.`),
-      quality(card), h("div", {class: "pair"}, confusion(card), calibration(card)), coverage(card)),
+      quality(card), h("div", {class: "pair"}, h("div", {class: "stack"}, confusion(card), coverage(card)), calibration(card))),
     h("div", {class: "card"}, h("h2", {}, "What it takes"), features(card)),
     h("div", {class: "card"}, h("h2", {}, "Where it comes from"), origin(card)));
 }
@@ -25,9 +25,9 @@ function quality(card) {
   const {model, linear} = card.quality;
   const rows = MEASURES.map(([key, name, write, better]) => [
     h("span", {}, name, h("span", {class: "small"}, ` ${better}`)),
-    whisker(model[key], linear[key], key), interval(model[key], write), interval(linear[key], write),
+    interval(model[key], write), interval(linear[key], write), whisker(model[key], linear[key]),
   ]);
-  return table("Quality with 95 % intervals", ["measure", "side by side", "this model", "a linear model"], rows);
+  return table("Quality with 95 % intervals", ["measure", "this model", "a linear model", "side by side"], rows);
 }
 
 /** Both estimates with their intervals on one axis; the numbers stand beside it. */

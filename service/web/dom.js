@@ -33,7 +33,8 @@ export function refill(node, ...children) {
 /** Make a table with a header row; cells are text or nodes, the first of each row heads it. */
 export function table(caption, columns, rows, properties = {}) {
   const head = h("tr", {}, columns.map((name) => h("th", {scope: "col"}, name)));
-  const cell = (value, index) => h(index === 0 ? "th" : "td", {scope: index === 0 && "row"}, value);
+  // on a narrow screen each row is a block, and a cell is named by its column
+  const cell = (value, index) => h(index === 0 ? "th" : "td", {scope: index === 0 && "row", "data-column": columns[index]}, value);
   const body = rows.map((row) => h("tr", {}, row.map(cell)));
   // what scrolls sideways must be reachable by keyboard
   return h(

@@ -3,6 +3,7 @@
 import {call, sentence} from "./api.js";
 import {h, refill} from "./dom.js";
 import {makeField} from "./field.js";
+import {words} from "./numbers.js";
 import {makeResult} from "./result.js";
 import {makeSnippets} from "./snippets.js";
 
@@ -29,7 +30,7 @@ export function buildForm(panel, card, seen) {
   refill(panel, h("div", {class: "columns"}, form, h("div", {class: "beside"}, result.node, snippets.node)));
 
   let timer = 0, asking = null;
-  // the first explanation makes the service load a library: the first answer does not wait for it
+  // the first explanation may make the service load a library: the first answer does not wait for it
   let isAnswered = false;
 
   function instance() {
@@ -81,7 +82,8 @@ export function buildForm(panel, card, seen) {
     if (answer.retrySeconds && answer.status !== 200) timer = setTimeout(ask, answer.retrySeconds * 1000);
     problem.hidden = errors.length > 0 && others.length === 0;
     problem.textContent = sentence({...answer, body: {...answer.body, errors: others.length ? others : undefined}});
-    result.refuse(errors.length);
+    result.refuse(fields.filter((field) => byName.has(field.feature.name)).map((field) => (
+      {name: words(field.feature), message: byName.get(field.feature.name).message, focus: field.focus})));
   }
 
   const first = card.examples?.[0]?.instance ?? typical(card);
@@ -101,7 +103,7 @@ function examplesBar(card, use) {
       next += 1;
     }}, name);
   });
-  return h("div", {class: "examples", role: "group", "aria-label": "Examples"}, h("span", {}, "Start from an example"), buttons);
+  return h("div", {class: "examples", role: "group", "aria-label": "Examples"}, h("span", {}, "Examples"), buttons);
 }
 
 /** The middle of every plausible range. */

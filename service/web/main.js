@@ -35,7 +35,7 @@ function introduce(card) {
   buildForm($("panel-try"), card, seen);
   buildBatch($("panel-file"), card, seen);
   buildCard($("panel-model"), card);
-  drift = buildDrift($("panel-drift"));
+  drift = buildDrift($("panel-drift"), card);
   select(wanted());
 }
 

@@ -6,17 +6,22 @@ import {level, number, percent, signed, words} from "./numbers.js";
 const MOST_CLASSES = 12;
 const MOST_REASONS = 10;
 
-/** Make the panel; returns {node, peek, show(answer), refuse(count), wait()}; `peek` is its headline for narrow screens. */
+/**
+ * Make the panel; returns {node, peek, show(answer), refuse(problems), wait()}; `peek` is its headline for narrow screens.
+ *
+ * A problem is {name, message, focus()}.
+ */
 export function makeResult(card) {
   const headline = h("p", {class: "headline", "aria-live": "polite"}, "…");
   const set = h("p", {class: "set"});
+  const faults = h("ul", {class: "faults"});
   const bars = card.classes.map((name) => bar(name));
   const list = h("ul", {class: "bars", "aria-label": "Probabilities"}, bars.map((one) => one.node));
   const novelty = makeNovelty(card);
   const why = makeWhy(card);
   const peek = h("p", {class: "peek", "aria-hidden": "true"});
   const node = h("section", {class: "card result", "aria-label": "Answer"},
-    h("h2", {class: "over"}, `${capital(card.label)}`), headline, set, list, novelty.node, why.node);
+    h("h2", {class: "over"}, `${capital(card.label)}`), headline, set, faults, list, novelty.node, why.node);
 
   function show(answer) {
     node.classList.remove("is-stale", "is-refused");
@@ -33,15 +38,17 @@ export function makeResult(card) {
     for (const one of bars) one.show(answer, kept.has(one.name));
     novelty.show(answer);
     why.show(answer);
+    refill(faults);
   }
 
   function refuse(problems) {
     node.classList.remove("is-stale");
     node.classList.add("is-refused");
-    headline.textContent = problems
-      ? `No answer: ${problems === 1 ? "one value" : `${problems} values`} cannot be used`
-      : "No answer";
-    set.textContent = problems ? "The form says which, and what to do." : "";
+    const count = problems.length;
+    headline.textContent = count ? `No answer: ${count === 1 ? "one value" : `${count} values`} cannot be used` : "No answer";
+    set.textContent = count ? "A guess would be worse. What to look at:" : "";
+    refill(faults, problems.map(({name, message, focus}) =>
+      h("li", {}, h("button", {type: "button", class: "fault", click: focus}, h("strong", {}, name), ` ${message}`))));
     peek.textContent = headline.textContent;
     peek.style.setProperty("--share", "0%");
   }

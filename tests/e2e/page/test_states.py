@@ -112,6 +112,39 @@ def test_the_model_card_shows_how_good_the_model_is(look, penguin_server):
     watched.shoot("model")
 
 
+def test_the_traffic_says_what_moved_and_which_way(look, penguin_server):
+    assert penguin_server.predict(penguin_server.get("/model").json()["examples"][0]["instance"]).status == 200
+    told = penguin_server.get("/model/drift").json()
+    features = [one for one in told["variables"] if one["kind"] == "feature"]
+    [label] = [one for one in told["variables"] if one["kind"] == "label"]
+    for one, moved in zip(features, (None, 1.24, -0.5, 0.04), strict=True):
+        shift = None if moved is None else {"moved": moved, "z": 9.0, "p": 0.0}
+        one |= {"verdict": "steady" if moved is None else "drifting", "psi": 0.3, "shift": shift}
+    label |= {"verdict": "drifting", "psi": None, "shift": None}
+    told |= {"verdict": "drifting", "rows": 1200}
+    features[0] |= {"verdict": "too_few", "rows": 1, "minimum_rows": 20}
+
+    page = look(penguin_server).page
+    page.route("**/model/drift", lambda route: route.fulfill(json=told))
+    page.goto(f"{penguin_server.url}/#drift")
+    expect(page.locator(".tally")).to_have_text("1,200 rows: unlike the training data")
+    said = dict(zip(*(page.locator(f".variable > {tag}").all_inner_texts() for tag in ("h3", "p")), strict=True))
+    assert said["Bill length mm"] == "1 of the 20 rows it takes to say"
+    assert said["Bill depth mm"] == (
+        "unlike the training data, on average higher by 1.2 standard deviations (PSI 0.30)"
+    )
+    assert said["Flipper length mm"] == (
+        "unlike the training data, on average lower by 0.5 standard deviations (PSI 0.30)"
+    )
+    assert said["Body mass g"] == (
+        "unlike the training data, about the same on average, but spread otherwise (PSI 0.30)"
+    )
+    assert said["Answers"] == "unlike the training data"
+    # what drifts comes first, and the classes stand below their bars
+    assert sorted(list(said)[:4]) == ["Answers", "Bill depth mm", "Body mass g", "Flipper length mm"]
+    assert page.locator(".drift-axis.named").inner_text().split() == ["Adelie", "Chinstrap", "Gentoo"]
+
+
 def test_the_traffic_is_shown_as_it_comes(look, penguin_server):
     watched = look(penguin_server)
     rows = [one["instance"] for one in penguin_server.get("/model").json()["examples"]]

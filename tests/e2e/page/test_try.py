@@ -88,6 +88,8 @@ def test_a_refusal_stands_beside_its_field_and_its_suggestion_is_a_click_away(lo
     expect(page.locator("#field-bill_length_mm-error")).to_be_hidden()
     expect(page.locator(".headline")).to_contain_text("3 values cannot be used")
     watched.shoot("try-refused")
+    page.get_by_role("button", name="Body mass must be a number").click()
+    expect(page.locator("#field-body_mass_g")).to_be_focused()
     page.get_by_role("button", name="Use 181.1 mm").click()
     expect(page.locator("#field-flipper_length_mm")).to_have_value("181.1")
     fill(page, {"body_mass_g": "3750", "bill_depth_mm": "18.7"})
