@@ -56,6 +56,14 @@ def test_every_command_of_the_document_works_in_order(folder: Path, cloud: FakeS
             if command.startswith("curl"):
                 service.close()
 
+        # what the document says of the same command without its exception
+        rehearsal = next(command for command in COMMANDS if "tests.rehearse" in command)
+        strict = rehearsal.replace(" --changed-max 0.2", "")
+        refused = subprocess.run(["sh", "-c", strict], cwd=folder, env=environment, capture_output=True, text=True)
+        [said] = re.findall(r'"(\d+ of \d+ rows change class)"', TEXT)
+        assert strict != rehearsal
+        assert (refused.returncode, said in refused.stdout) == (1, True), refused.stdout + refused.stderr
+
     versions = re.findall(r"^[0-9a-f]{12} +machines +(\d)", printed[next(c for c in COMMANDS if " ls " in c)], re.M)
     assert sorted(versions) == ["1", "2"]
     rehearsed = printed[next(c for c in COMMANDS if "tests.rehearse" in c)]
