@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -12,11 +13,14 @@ from model.dataset import Dataset
 from model.domain import FloatMatrix
 from model.manifest import Engines, Estimate, Manifest, Measures, Parity, Quality
 from model.predictor import Predictor
-from model.spec import Spec
+from model.spec import LoadedSpec
 
 
-def quality(spec: Spec, data: Dataset, found: Quality, temperature: float | None, raw_calibration_error: float) -> None:
+def quality(
+    loaded: LoadedSpec, data: Dataset, found: Quality, temperature: float | None, raw_calibration_error: float
+) -> None:
     """Print the measures beside logistic regression, the sets, the disputed rows and the units."""
+    spec = loaded.spec
     print(f"{spec.name} {spec.version}: {found.rows} rows, {len(data.features)} features, {len(data.classes)} classes")
     if data.dropped_lines:
         shown = ", ".join(map(str, data.dropped_lines[:10]))
@@ -40,9 +44,10 @@ def quality(spec: Spec, data: Dataset, found: Quality, temperature: float | None
     for name, row in zip(data.classes, found.confusion, strict=True):
         print(f"  {name:<{width}}" + "".join(f"{count:>7}" for count in row))
     print(f"labels disputed by most repeats: {len(found.disputed)}")
+    path = os.path.relpath(loaded.data_path)
     for dispute in found.disputed[:20]:
         print(
-            f"  {spec.data.path}:{dispute.line}: labelled {dispute.label}, "
+            f"  {path}:{dispute.line}: labelled {dispute.label}, "
             f"answered {dispute.predicted} at {dispute.probability:.2f}"
         )
     for name, units in found.units_recognised.items():

@@ -143,7 +143,9 @@ class Bucket:
             if _drain_refusal not in hooks:
                 hooks.append(_drain_refusal)
         except (GoogleAuthError, OSError) as error:
-            reason = f"no credentials for Cloud Storage: {str(error)[:200]}; set GOOGLE_APPLICATION_CREDENTIALS"
+            said = str(error).partition(" To set up ")[0][:200]
+            todo = "run: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+            reason = f"no credentials for Cloud Storage ({said.rstrip('. ')}); {todo}"
             raise BundleError("store_credentials", reason) from error
         self._bucket = self._client.bucket(address.bucket)
         self._exceptions = exceptions

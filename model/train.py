@@ -53,7 +53,7 @@ def train(
         evaluated = evaluate.evaluate(
             data, fit, linear, s.split.folds, s.split.repeats, s.seed, s.algorithm.calibrate == "auto", bar.update
         )
-    report.quality(s, data, evaluated.quality, evaluated.temperature, evaluated.raw_calibration_error)
+    report.quality(loaded, data, evaluated.quality, evaluated.temperature, evaluated.raw_calibration_error)
     refuse_below_bar(evaluated.quality, quality_bar)
     model = fit(data.matrix, data.labels)
     if evaluated.temperature is not None:

@@ -60,7 +60,7 @@ def of_cloud_logging(project: str, service: str, since: datetime, endpoint: str 
         SourceError: Cloud Logging refuses, or cannot be reached.
     """
     from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from requests.exceptions import RequestException
 
     try:
@@ -69,6 +69,8 @@ def of_cloud_logging(project: str, service: str, since: datetime, endpoint: str 
         ):
             if isinstance(entry.payload, Mapping):
                 yield entry.payload
+    except DefaultCredentialsError as error:
+        raise SourceError("no credentials; run: gcloud auth application-default login") from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise SourceError(f"Cloud Logging of {project}: {' '.join(str(error).split())[:300]}") from error
 

@@ -125,6 +125,8 @@ def read(path: Path, rollout: str | None = None) -> list[Event]:
     """
     try:
         tables = list(_tables(path))
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no rollout was recorded here; name its record with --record") from error
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from error
     name = rollout or (tables[-1]["state"]["rollout"] if tables else "")

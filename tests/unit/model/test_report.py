@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 
 import pytest
@@ -18,7 +19,7 @@ from tests.conftest import ROOT
 
 def quality(manifest: Manifest, data: Dataset, temperature: float | None = 0.5) -> None:
     loaded = spec.load(ROOT / "model/specs/penguins.toml")
-    report.quality(loaded.spec, data, manifest.quality, temperature, 0.0123)
+    report.quality(loaded, data, manifest.quality, temperature, 0.0123)
 
 
 def test_report_names_measures_sets_confusion_and_units(manifest: Manifest, penguins_data: Dataset, capsys):
@@ -68,6 +69,9 @@ def test_at_most_twenty_disputes_are_shown(manifest: Manifest, penguins_data: Da
     said = capsys.readouterr().out
     assert "labels disputed by most repeats: 30\n" in said
     assert said.count("labelled a, answered b at 0.90") == 20
+    # as it can be opened from where the command was typed
+    path = os.path.relpath(ROOT / "model/data/penguins.csv")
+    assert f"  {path}:7: labelled a" in said
 
 
 def test_proof_is_told_with_its_numbers(manifest: Manifest, capsys):

@@ -394,7 +394,9 @@ def test_missing_credentials_are_named(tmp_path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
 
-    with pytest.raises(BundleError, match="set GOOGLE_APPLICATION_CREDENTIALS") as caught:
+    with pytest.raises(
+        BundleError, match=r"\); run: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS$"
+    ) as caught:
         Bucket(parse("gs://models"))
 
     assert caught.value.code == "store_credentials"

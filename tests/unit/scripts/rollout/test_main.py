@@ -64,7 +64,10 @@ def test_simulate(capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["explain", "--record", "no-such-file"], "no-such-file: No such file"),
+        (
+            ["explain", "--record", "no-such-file"],
+            "no-such-file: no rollout was recorded here; name its record with --record",
+        ),
         (["simulate", "--slo", "no-such-file"], "no-such-file"),
         (["simulate", *SLO, "--plan", "yolo"], "canary, blue-green"),
         (["simulate", *SLO, "--only", "weather"], "no kind weather; there are: A/A"),

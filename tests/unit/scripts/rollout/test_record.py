@@ -94,7 +94,7 @@ def test_commits_between_revisions_come_from_git(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rollout", "message"),
     [
-        (None, None, "No such file"),
+        (None, None, "no rollout was recorded here"),
         ("", None, "no rollout"),
         ("{}\n", None, ":1: no event"),
         ("x", None, ":1: no event"),
