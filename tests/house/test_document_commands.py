@@ -19,8 +19,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PACKAGES = ("model", "service", "scripts", "load", "tests")
 # of other projects
 OTHERS = ("model_signing", "pytest")
-# have no --help that runs without what they test
-SILENT = ("tests.house.generated",)
+# have no arguments, nor --help
+SILENT = ("tests.house.generated", "tests.soak.sight_costs")
 ACTIVATED = ". .venv/bin/activate"
 
 
