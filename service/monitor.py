@@ -1,6 +1,7 @@
 """The one place that is told about every finished call; metrics, events and traces read from here.
 
-A call is noted in well under a microsecond; what it means is worked out later, for many calls at once.
+A call is noted in well under a microsecond; what it means is worked out later, for many calls at once, and in pieces:
+whoever asks meanwhile waits for one of them at most (decision 0052).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from model.predictor import Answer, Prediction
@@ -18,7 +19,9 @@ from service.instances import Instances
 log = logging.getLogger(__name__)
 
 # so many calls are handed on together: their share of the work is small, and so is the pause
-MOST_CALLS = 128
+MOST_CALLS = 256
+# if so many more come meanwhile, they come faster than piece by piece
+MOST_WAITING_CALLS = 2 * MOST_CALLS
 # a batch is handed on at once: many of them would be many rows to keep
 BATCH_ROWS = 16
 
@@ -85,8 +88,15 @@ def is_prediction(call: Served) -> bool:
 class Consumer(Protocol):
     """Reads finished calls."""
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Read calls in the order they were finished, maybe none; by one thread at a time, once a second or more."""
+    def take(self, calls: Sequence[Served]) -> Iterable[None] | None:
+        """Read calls in the order they were finished, maybe none; by one thread at a time, once a second or more.
+
+        Args:
+            calls: fewer than `MOST_CALLS` if no more are there, so that what is kept back should be kept no longer.
+
+        Returns:
+            what works a piece off whenever it is asked for the next one; None if everything is done.
+        """
         ...
 
 
@@ -104,25 +114,37 @@ class Monitor:
         self._lock = threading.Lock()
         self._when_full: Callable[[], None] = self.flush
         self._is_put_off = False
+        self._pieces: Iterator[None] = iter(())
 
     def add(self, consumer: Consumer) -> None:
         """Hand on what comes from now on to one more."""
         self._consumers += (consumer,)
 
     def put_off(self, soon: Callable[[Callable[[], None]], object]) -> None:
-        """Hand on what this thread notes a little later, once its answer is on its way.
+        """Hand on what this thread notes a little later, piece by piece, between answers that are on their way.
 
         Args:
             soon: calls what it is given when this thread has sent what it has to send.
         """
         own = threading.get_ident()
 
+        def work_off() -> None:
+            if len(self._calls) >= MOST_WAITING_CALLS:
+                self.flush()
+                return
+            with self._lock:
+                # somebody else may have handed on everything meanwhile
+                goes_on = self._is_put_off = self._is_put_off and next(self._pieces, self) is None
+            if goes_on:
+                soon(work_off)
+
         def when_full() -> None:
             if threading.get_ident() != own:
                 self.flush()
             elif not self._is_put_off:
                 self._is_put_off = True
-                soon(self.flush)
+                self._pieces = self._hand_on()
+                soon(work_off)
 
         self._when_full = when_full
 
@@ -177,16 +199,34 @@ class Monitor:
             )
         )
 
+    def tick(self) -> None:
+        """Hand on what was noted so far, once a second; by the thread that puts it off in pieces, as ever."""
+        self._when_full()
+
     def flush(self) -> None:
         """Hand on what was noted so far; also nothing, so that who reads notices that time goes by."""
         with self._lock:
+            # nobody begins anew before this is no longer put off
+            under_way = self._pieces
             self._is_put_off = False
-            calls = self._calls
-            # other threads append meanwhile, to the end of the same list
-            taken = calls[: len(calls)]
-            del calls[: len(taken)]
-            for consumer in self._consumers:
-                try:
-                    consumer.take(taken)
-                except Exception:  # what watches a prediction must not harm it, whatever fails
-                    log.exception("monitor.failed", extra={"consumer": type(consumer).__name__, "calls": len(taken)})
+            for _ in under_way:
+                pass
+            count = MOST_CALLS
+            while count >= MOST_CALLS:
+                # fewer, or none, say that these are all
+                count = len(self._calls)
+                for _ in self._hand_on():
+                    pass
+
+    def _hand_on(self) -> Iterator[None]:
+        """Hand on what was noted by the time this begins, piece by piece; whoever asks for them holds the lock."""
+        calls = self._calls
+        # other threads append meanwhile, to the end of the same list
+        taken = calls[: len(calls)]
+        del calls[: len(taken)]
+        for consumer in self._consumers:
+            try:
+                yield from consumer.take(taken) or ()
+            except Exception:  # what watches a prediction must not harm it, whatever fails
+                log.exception("monitor.failed", extra={"consumer": type(consumer).__name__, "calls": len(taken)})
+            yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -45,8 +45,10 @@ class Rows:
         self._ends = np.cumsum([0, *map(len, self._counts)]).tolist()
         self._predictions = cells[f.PREDICTIONS]
 
-    def count(self, matrices: Sequence[FloatMatrix], answers: Sequence[Sequence[Answer] | Prediction]) -> None:
-        """Count rows.
+    def count(
+        self, matrices: Sequence[FloatMatrix], answers: Sequence[Sequence[Answer] | Prediction]
+    ) -> Iterator[None]:
+        """Count rows, in two pieces.
 
         Args:
             matrices: of each call, float32, shape (n, d), NaN for null.
@@ -63,6 +65,7 @@ class Rows:
         if self._has_drift:
             values[names:-3] = matrix.T
             values[-3:] = told[1:]
+        yield
         counts = self._bins.count(values)
         for begin, end, cells in zip(self._ends, self._ends[1:], self._counts, strict=False):
             cells += counts[begin:end]

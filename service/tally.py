@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
@@ -126,19 +126,21 @@ class Tally:
         cells = self.cells
         cells[f.IN_FLIGHT][0], cells[f.WAITING][0] = self._in_flight()
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Count some calls, and publish."""
+    def take(self, calls: Sequence[Served]) -> Iterator[None]:
+        """Count some calls, and publish; in pieces that take about as long as an answer."""
         self.publish()
         if not calls:
             return
         # column by column, as looking at each call would cost more than all the counting
         columns: Any = Served._make(zip(*calls, strict=True))
         times = to_columns(columns.wait, columns.decode, columns.predict, columns.render, columns.total)
+        yield
         ways = zip(columns.protocol, columns.route, columns.status, columns.reason, strict=True)
         self._count_requests(ways, self._are_warm(columns, times[-1]), times[0] + times[-1])
         if any(columns.problems):
             self._count_problems(columns.problems)
-        self._count_answered(columns, times[:-1])
+        yield
+        yield from self._count_answered(columns, times[:-1])
 
     def _are_warm(self, columns: Served, total: FloatArray) -> NDArray[np.bool_]:
         """Return of each call whether it ended after the instance's first seconds."""
@@ -155,7 +157,7 @@ class Tally:
         routes = requests // self._series_of_route
         self.cells.observe(f.REQUEST_SECONDS, seconds, 2 * routes + is_warm)
 
-    def _count_answered(self, columns: Any, stages: FloatArray) -> None:
+    def _count_answered(self, columns: Any, stages: FloatArray) -> Iterator[None]:
         """Count the calls among them that were answered with predictions."""
         instances, answers = columns.instances, columns.answers
         if None in answers:
@@ -169,8 +171,9 @@ class Tally:
             if one.failures or one.conversions:
                 self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
                 self._count_mixups(chain.from_iterable(one.conversions.values()))
+        yield
         if self._rows is not None:
-            self._rows.count([one.matrix for one in instances], answers)
+            yield from self._rows.count([one.matrix for one in instances], answers)
 
     def _count_problems(self, problems: Sequence[Sequence[Problem]]) -> None:
         """Count the codes of refusals, once for each request, and unit mix-ups, once for each value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from flask import Flask
@@ -13,7 +13,7 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import BATCH_ROWS, MOST_CALLS, Monitor, Served
+from service.monitor import BATCH_ROWS, MOST_CALLS, MOST_WAITING_CALLS, Monitor, Served
 from service.server import Bridge
 from tests.unit.service.calls import ADELIE, ask, request
 
@@ -137,7 +137,8 @@ def test_calls_are_handed_on_in_order_once_there_are_many():
     monitor = Monitor([reader])
     for number in range(2 * MOST_CALLS + 1):
         monitor.note_refusal(Overloaded(), str(number))
-    assert [len(batch) for batch in reader.batches] == [MOST_CALLS, MOST_CALLS]
+    # each time followed by none, which says that these are all
+    assert [len(batch) for batch in reader.batches] == [MOST_CALLS, 0, MOST_CALLS, 0]
     monitor.flush()
     assert [call.request_id for call in reader.calls] == [str(number) for number in range(2 * MOST_CALLS + 1)]
 
@@ -189,3 +190,85 @@ def test_a_reader_that_fails_is_logged_and_harms_nobody(answerer, reader, caplog
     assert [(record.message, vars(record)["consumer"], vars(record)["calls"]) for record in caplog.records] == [
         ("monitor.failed", "Failing", 1)
     ]
+
+
+class Piecewise:
+    """Reads a call a piece."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def take(self, calls: Sequence[Served]) -> Iterator[None]:
+        for call in calls:
+            self.ids.append(call.request_id)
+            yield
+
+
+@pytest.fixture
+def later() -> list[Callable[[], None]]:
+    """What was put off."""
+    return []
+
+
+@pytest.fixture
+def slow(later) -> tuple[Monitor, Piecewise]:
+    """Calls are read one by one, in turns."""
+    reader = Piecewise()
+    monitor = Monitor([reader])
+    monitor.put_off(later.append)
+    return monitor, reader
+
+
+def _note(monitor: Monitor, *numbers: int) -> None:
+    for number in numbers:
+        monitor.note_refusal(Overloaded(), str(number))
+
+
+def test_what_is_put_off_is_worked_off_piece_by_piece(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    for turn in range(3):
+        later.pop()()
+        assert (len(reader.ids), len(later)) == (turn + 1, 1)
+    # what comes meanwhile is read afterwards
+    _note(monitor, MOST_CALLS)
+    while later:
+        later.pop()()
+    assert reader.ids == [str(number) for number in range(MOST_CALLS)]
+    monitor.flush()
+    assert reader.ids[MOST_CALLS:] == [str(MOST_CALLS)]
+
+
+def test_whoever_needs_everything_read_gets_it_between_two_pieces(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    later.pop()()
+    _note(monitor, MOST_CALLS)
+    monitor.flush()
+    assert reader.ids == [str(number) for number in range(MOST_CALLS + 1)]
+    # the turn that was asked for finds nothing to do, and asks for no other
+    later.pop()()
+    assert (later, len(reader.ids)) == ([], MOST_CALLS + 1)
+
+
+def test_calls_that_come_faster_than_pieces_are_worked_off_are_read_at_once(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    later.pop()()
+    _note(monitor, *range(MOST_CALLS, MOST_CALLS + MOST_WAITING_CALLS))
+    later.pop()()
+    assert (later, len(reader.ids)) == ([], MOST_CALLS + MOST_WAITING_CALLS)
+
+
+def test_a_reader_that_fails_at_a_later_piece_harms_nobody(reader, later, caplog):
+    class FailsLater:
+        def take(self, calls: Sequence[Served]) -> Iterator[None]:
+            yield
+            raise RuntimeError("disk full")
+
+    monitor = Monitor([FailsLater(), reader])
+    monitor.put_off(later.append)
+    _note(monitor, *range(MOST_CALLS))
+    while later:
+        later.pop()()
+    assert (len(reader.calls), [record.message for record in caplog.records]) == (MOST_CALLS, ["monitor.failed"])
