@@ -20,7 +20,7 @@ from model.domain import FloatMatrix
 from model.predictor import Answer, Prediction
 from service.config import Settings
 from service.loader import NotReady, Ready, State
-from service.monitor import MOST_CALLS, Served, is_prediction
+from service.monitor import Served, is_prediction, taken
 from service.tracing import Sampling, span_id_of
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ MOST_ROWS = 16
 # a flood of refusals must not become a flood of lines: so many a second are written, the rest is counted.
 # They are earned bit by bit: a hundred at the begin of each second held the event loop up for 10 ms or more each time
 MOST_LINES = 100
-# while many calls come, predictions are told so many at once: a line alone takes three times as long, as nothing that
-# makes it is in the processor's caches
-TOLD_AT_ONCE = 16
 # refusals by whoever uses the service wrongly, and by a service that cannot do better
 LEVELS = {4: logging.INFO, 5: logging.WARNING}
 
@@ -61,34 +58,37 @@ class Events:
         self._variables: tuple[Variable, ...] = ()
         self._left = self._next()
         self._to_tell: list[Served] = []
+        self._to_summarise: list[Served] = []
         self._earned, self._earned_at, self._second = float(MOST_LINES), clock(), 0
         self._unsaid: Counter[str] = Counter()
 
-    def take(self, calls: Sequence[Served]) -> Iterator[None]:
-        """Write about those calls that are worth a line, a piece for each."""
-        self._go_on()
-        slow_seconds = self._slow_seconds
-        for call in calls:
-            if (call.reason or call.wait + call.total >= slow_seconds) and self._summarise(call):
-                yield
-            if call.answers is not None:
-                if self._left == 0:
-                    self._left = self._next()
-                    self._to_tell.append(call)
-                else:
-                    self._left -= 1
-        if len(calls) < MOST_CALLS or len(self._to_tell) >= TOLD_AT_ONCE:
-            told, self._to_tell = self._to_tell, []
-            for call in told:
-                yield
-                self._tell(call)
+    def note(self, call: Served) -> None:
+        """Keep those calls that are worth a line."""
+        if call.reason or call.wait + call.total >= self._slow_seconds:
+            self._to_summarise.append(call)
+        if call.answers is not None:
+            if self._left <= 0:
+                self._left = self._next()
+                self._to_tell.append(call)
+            else:
+                self._left -= 1
 
-    def _next(self) -> int:
+    def work(self) -> Iterator[None]:
+        """Write about them, a piece for each."""
+        self._go_on()
+        for call in taken(self._to_summarise):
+            if self._summarise(call):
+                yield
+        for call in taken(self._to_tell):
+            self._tell(call)
+            yield
+
+    def _next(self) -> float:
         """Return how many predictions are passed over before the next one is told: as if each had its own draw."""
         if self._rate >= 1:
             return 0
         if self._rate <= 0:
-            return -1
+            return math.inf
         return int(math.log(1 - self._draw()) / math.log(1 - self._rate))
 
     def _summarise(self, call: Served) -> bool:

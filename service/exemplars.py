@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from service import families as f
 from service.config import Settings
 from service.monitor import Served
-from service.sampled import sampled
+from service.sampled import trace_of
 from service.tracing import Sampling
 
 
@@ -41,10 +40,14 @@ class Exemplars:
         self._sampling, self._warm_at = Sampling(settings.trace_rate, settings.project), warm_at
         self._last: dict[tuple[str, ...], dict[int, Exemplar]] = {}
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Remember the sampled ones."""
-        for call, trace in sampled(calls, self._sampling):
+    def note(self, call: Served) -> None:
+        """Remember it if it is sampled."""
+        trace = trace_of(call, self._sampling)
+        if trace is not None:
             self._remember(call, trace.trace_id)
+
+    def work(self) -> None:
+        """See `service.monitor.Consumer`: nothing is left to do."""
 
     def of(self, labels: tuple[str, ...]) -> dict[int, Exemplar]:
         """Return what is known about a series of the latency, by the position of the bin."""

@@ -13,7 +13,7 @@ import pytest
 from service.answer import Answerer
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import MOST_CALLS, Monitor
+from service.monitor import MOST_CALLS, Monitor, Served
 from service.server import LOOP_BODY_BYTES, Bridge
 from service.wsgi import call_wsgi, to_environ
 from tests.unit.service.calls import ADELIE, ask, encode
@@ -407,11 +407,15 @@ def test_what_is_neither_http_nor_a_life_is_left_alone(answerer):
 
 
 def test_what_is_noted_after_the_loop_has_ended_is_handed_on(answerer):
+    noted: list[Served] = []
     handed: list[int] = []
 
     class Reader:
-        def take(self, calls: Any) -> None:
-            handed.append(len(calls))
+        def note(self, call: Served) -> None:
+            noted.append(call)
+
+        def work(self) -> None:
+            handed.append(len(noted))
 
     monitor = Monitor([Reader()])
     _lifespan(lambda: None, Answerer(answerer.state, Settings(), monitor), "startup", "shutdown")
