@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -89,13 +87,8 @@ def _with_wrk(running: Running, post: Post, seconds: float, connections: int) ->
         body.write_bytes(post.body)
         script.write_text(SCRIPT.format(body=body))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "30s"]
-        found = subprocess.run(
-            [*command, "-s", str(script), running.address + post.path],
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=lambda: os.sched_setaffinity(0, {processes.LOAD_CORE}),
-        )
+        command += ["-s", str(script), running.address + post.path]
+        found = processes.run_on([processes.LOAD_CORE], command)
     if found.returncode:
         raise LoadError(f"wrk failed: {found.stderr or found.stdout}")
     return answers_of(found.stdout)

@@ -1,11 +1,13 @@
-"""What the kernel says about a process and all its descendants: processor time and memory."""
+"""Which cores servers and load run on, and what the kernel says about a process and all its descendants."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -21,6 +23,26 @@ def become_load() -> None:
     """Take the load's core, and let SIGTERM end this process as Ctrl-C does: what it has started is stopped too."""
     os.sched_setaffinity(0, {LOAD_CORE})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def run_on(
+    cores: Sequence[int], command: Sequence[str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on some cores to its end, whatever its status, and return what it said.
+
+    Args:
+        cores: the only ones it may use.
+        command: what is run.
+        folder: where it runs, None for here.
+    """
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
 
 
 def family(pid: int) -> list[int]:

@@ -35,6 +35,7 @@ PACKAGES = ("locust", "gevent", *printing.PACKAGES)
 TRACED_EVERY = 5
 # Locust's own status for a run in which requests failed: the samples say which
 SOME_FAILED = 1
+WORDS = "{scenario}: {requests} requests, {failures} failures; written to {file}"
 EXAMPLES = """examples:
   python -m load.run spike                          an instance of 1 CPU and 512 MB on this machine
   python -m load.run normal --quick --cpu 0.5       shorter, half a CPU
@@ -58,11 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     path = write(run, given.results)
-    failures = [failure for failure in run["samples"]["failure"] if failure]
-    sent = len(run["samples"]["failure"])
-    print(f"{scenario.name}: {sent} requests, {len(failures)} failures; written to {path}")
+    told = outcome(run, path)
+    print(json.dumps(told) if given.json else WORDS.format(**told))
     # an open loop far beyond the capacity is there to be refused
-    return 1 if failures and not scenario.overload else 0
+    return 1 if told["failures"] and not scenario.overload else 0
+
+
+def outcome(run: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return how a run went, in a few words, and where it was written to."""
+    failures = run["samples"]["failure"]
+    counts = {"requests": len(failures), "failures": sum(map(bool, failures))}
+    return {**{name: run[name] for name in ("scenario", "quick", "host", "bundle")}, **counts, "file": str(path)}
 
 
 def local(scenario: Scenario, given: argparse.Namespace) -> dict[str, Any]:
@@ -260,6 +267,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", type=int, default=0, help="its memory in MiB (default: 512)")
     parser.add_argument("--web", type=int, default=0, metavar="PORT", help="show Locust's page there while it runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"where the samples go (default: {RESULTS})")
+    parser.add_argument("--json", action="store_true", help="print how it went as JSON")
     words = list(sys.argv[1:] if arguments is None else arguments)
     return parser.parse_args(words, argparse.Namespace(words=words))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -86,14 +85,7 @@ def made(size: Size, folder: Path = FOLDER) -> Bundle:
     bar.write_text(BAR)
     _write_rows(folder / f"{size.name}.csv", size.features)
     command = [sys.executable, "-m", "model.train", str(spec), "--out", str(folder), "--slo", str(bar), "--if-changed"]
-    trained = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, processes.CORES),
-    )
+    trained = processes.run_on(processes.CORES, command, ROOT)
     if trained.returncode:
         raise LoadError(f"training {size.name} failed: {trained.stderr}")
     return bundles.read(folder / size.name)

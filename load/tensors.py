@@ -6,8 +6,6 @@ Raw tensors where the server takes them, which MLServer does not over HTTP: ther
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -72,14 +70,7 @@ def _measure(bench: Bench, kind: servers.Kind, tensor: str, form: str, name: str
 def _send(running: Running, tensor: str, form: str, path: Path, seconds: float) -> dict[str, float]:
     """Run the client on the load's core."""
     words = [f"{HOST}:{running.port}", tensor, str(path), str(seconds), str(CONNECTIONS), form]
-    done = subprocess.run(
-        [*CLIENT, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, {processes.LOAD_CORE}),
-    )
+    done = processes.run_on([processes.LOAD_CORE], [*CLIENT, *words], ROOT)
     if done.returncode:
         raise LoadError(f"{running.kind.name}, tensors: {done.stderr.strip()[-500:]}")
     return dict(json.loads(done.stdout))

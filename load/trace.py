@@ -6,12 +6,14 @@ Prints the trace of the median request as a tree, and the model's share of the w
 from __future__ import annotations
 
 import http.client
+import json
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from load import bundles, processes, servers
 from load.bundles import Bundle
@@ -22,6 +24,8 @@ from model.command_line import Parser
 ROOT_SPAN = "POST /predict"
 MOST_SECONDS = 60
 WARM_REQUESTS = 200
+# attributes of a span that are told
+SHOWN = ("prediction.class", "rows")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/penguins"), help="a bundle")
     parser.add_argument("--requests", type=int, default=100, help="default: 100")
     parser.add_argument("--rows", type=int, default=1, help="instances in each request")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     bundle = bundles.read(given.bundle)
     processes.become_load()
@@ -61,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(report(sent, spans)))
+    found = figures(sent, spans)
+    print(json.dumps(found) if given.json else "\n".join(report(found)))
     return 0
 
 
@@ -96,29 +102,48 @@ def _post(running: Running, instances: Sequence[dict[str, float]]) -> Post:
     return kind.one(instances[0]) if len(instances) == 1 or kind.batch is None else kind.batch(instances)
 
 
-def report(sent: Sequence[Traced], spans: Sequence[Span]) -> Iterator[str]:
-    """Yield the tree of the median request, and where the time of all went."""
+def figures(sent: Sequence[Traced], spans: Sequence[Span]) -> dict[str, Any]:
+    """Return the spans of the median request, and where the time of all went."""
     ordered = sorted(sent, key=lambda one: one.seconds)
     median = ordered[len(ordered) // 2]
     own = [span for span in spans if span["trace_id"] == median.trace_id]
-    yield f"trace {median.trace_id}, as the caller saw it {median.seconds * 1e3:.3f} ms"
-    yield from _tree(own, next(span for span in own if span["name"] == ROOT_SPAN), 1)
     total = statistics.median(one.seconds for one in sent)
     server, model = (statistics.median(seconds(s) for s in spans if s["name"] == name) for name in (ROOT_SPAN, MODEL))
-    yield f"{len(sent)} requests, medians: the model {model * 1e3:.3f} ms, {ROOT_SPAN} {server * 1e3:.3f} ms,"
-    shares = f"{model / server:.0%} of the answer and {model / total:.0%} of the whole"
-    yield f"the caller {total * 1e3:.3f} ms: the model is {shares}"
+    return {
+        "requests": len(sent),
+        "median_seconds": {"caller": total, "answer": server, "model": model},
+        "model_share": {"of_answer": model / server, "of_whole": model / total},
+        "median_request": {
+            "trace_id": median.trace_id,
+            "caller_seconds": median.seconds,
+            "spans": list(_below(own, next(span for span in own if span["name"] == ROOT_SPAN), 1)),
+        },
+    }
 
 
-def _tree(spans: Sequence[Span], span: Span, depth: int) -> Iterator[str]:
-    """Yield a span and those within it."""
-    told = ", ".join(
-        f"{name}={span['attributes'][name]}" for name in ("prediction.class", "rows") if name in span["attributes"]
-    )
-    yield f"{'  ' * depth}{span['name']:<{34 - 2 * depth}}{seconds(span) * 1e3:8.3f} ms  {told}".rstrip()
+def _below(spans: Sequence[Span], span: Span, depth: int) -> Iterator[dict[str, Any]]:
+    """Yield a span and those within it, each with its depth."""
+    told = {name: span["attributes"][name] for name in SHOWN if name in span["attributes"]}
+    yield {"depth": depth, "name": span["name"], "seconds": seconds(span), **told}
     inner = [one for one in spans if one["parent_id"] == span["span_id"]]
     for one in sorted(inner, key=lambda one: (one["start_ns"], one["end_ns"])):
-        yield from _tree(spans, one, depth + 1)
+        yield from _below(spans, one, depth + 1)
+
+
+def report(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the tree of the median request, and where the time of all went, for a person."""
+    median, medians, share = found["median_request"], found["median_seconds"], found["model_share"]
+    yield f"trace {median['trace_id']}, as the caller saw it {median['caller_seconds'] * 1e3:.3f} ms"
+    for span in median["spans"]:
+        told = ", ".join(f"{name}={span[name]}" for name in SHOWN if name in span)
+        depth = span["depth"]
+        yield f"{'  ' * depth}{span['name']:<{34 - 2 * depth}}{span['seconds'] * 1e3:8.3f} ms  {told}".rstrip()
+    yield (
+        f"{found['requests']} requests, medians: the model {medians['model'] * 1e3:.3f} ms, "
+        f"{ROOT_SPAN} {medians['answer'] * 1e3:.3f} ms,"
+    )
+    shares = f"{share['of_answer']:.0%} of the answer and {share['of_whole']:.0%} of the whole"
+    yield f"the caller {medians['caller'] * 1e3:.3f} ms: the model is {shares}"
 
 
 if __name__ == "__main__":

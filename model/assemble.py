@@ -22,8 +22,7 @@ from model.engines import Engine, XGBoostEngine
 from model.errors import CompileError, EngineError
 from model.evaluate import Evaluated, OutOfFold
 from model.learners import BoostedTrees, Estimator
-from model.manifest import Algorithm, Engines, Golden, Manifest, Parity, Reference
-from model.predictor import EngineName
+from model.manifest import Algorithm, EngineName, Engines, Golden, Manifest, Parity, Reference
 from model.reference import FloatArray
 from model.spec import LoadedSpec
 from model.tables import TablesEngine

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Literal
 
@@ -98,14 +99,15 @@ class Variable:
         return self.bins[int(self.places[part])]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Baseline:
     """What the traffic of one bundle is compared with: its features in order, predicted label, confidence, novelty."""
 
     variables: tuple[Variable, ...]
 
+    @cached_property
     def bins(self) -> Bins:
-        """Return what counts values of all variables at once, as each would count its own."""
+        """What counts values of all variables at once, as each would count its own."""
         return Bins([(one.borders, one.places, len(one.bins)) for one in self.variables])
 
     def count(self, matrix: FloatMatrix, probabilities: FloatArray, novelty: FloatArray) -> list[Counts]:
@@ -119,9 +121,8 @@ class Baseline:
         Returns:
             For each variable counts of shape (b,), to which those of other rows can be added.
         """
-        bins = self.bins()
         values = np.vstack([matrix.T, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty])
-        return bins.split(bins.count(values))
+        return self.bins.split(self.bins.count(values))
 
 
 def build(manifest: Manifest) -> Baseline:

@@ -140,19 +140,51 @@ def unit_message(feature: Feature, value: float, readings: Sequence[Reading]) ->
     return f"{number_text(value)} is not a plausible {feature.words}; {meant}"
 
 
-def ordinary(features: Sequence[Feature], columns: NDArray[np.float64]) -> bool:
-    """Tell whether every number is inside its hard and plausible range, so that `check` would pass all of them.
+def ordinary_range(feature: Feature) -> tuple[float, float]:
+    """Return the range, both ends included, in which `check` passes any number without a thought about its unit."""
+    if not feature.confused_units:
+        return feature.hard
+    return max(feature.hard[0], feature.plausible[0]), min(feature.hard[1], feature.plausible[1])
 
-    Args:
-        features: d numeric features.
-        columns: shape (n, d), in the features' units; NaN is never ordinary.
 
-    Returns:
-        True only if no value needs a closer look. False says nothing about any single value.
-    """
-    lows = np.array([max(f.hard[0], f.plausible[0]) for f in features])
-    highs = np.array([min(f.hard[1], f.plausible[1]) for f in features])
-    return bool(((columns >= lows) & (columns <= highs)).all())
+class Ordinary:
+    """Judges many numbers at once: which rows need no closer look, as `check` would pass all of their values."""
+
+    def __init__(self, features: Sequence[Feature], *, nan_is_null: bool = False) -> None:
+        """Compile what is asked of numbers.
+
+        Args:
+            features: d numeric features.
+            nan_is_null: NaN stands for null, and is ordinary where that is allowed.
+        """
+        ranges = np.array([ordinary_range(feature) for feature in features]).reshape(-1, 2, 1)
+        self._lows, self._highs = ranges[:, 0], ranges[:, 1]
+        self._whole = [position for position, feature in enumerate(features) if feature.dtype == "int"]
+        self._nullable = [position for position, feature in enumerate(features) if feature.nullable and nan_is_null]
+
+    def rows(self, columns: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return of each row whether all its numbers are in range, and whole where they have to be.
+
+        Args:
+            columns: shape (d, n), in the features' units.
+
+        Returns:
+            Shape (n,). False says nothing but that a closer look is needed.
+        """
+        is_good = (columns >= self._lows) & (columns <= self._highs)
+        for position in self._whole:
+            is_good[position] &= np.floor(columns[position]) == columns[position]
+        for position in self._nullable:
+            is_good[position] |= np.isnan(columns[position])
+        return np.asarray(is_good.all(axis=0))
+
+    def matrix(self, columns: NDArray[np.float64]) -> FloatMatrix | None:
+        """Lay columns out as `to_matrix` does, None if any row needs a closer look."""
+        if not self.rows(columns).all():
+            return None
+        matrix = np.empty(columns.shape[::-1], dtype=np.float32)
+        # no negative zero
+        return np.add(columns.T, 0.0, out=matrix, casting="same_kind")
 
 
 def plausible_bounds(features: Sequence[Feature]) -> tuple[FloatMatrix, FloatMatrix]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.domain import Feature, FloatMatrix, check_matrix, one_hot
 from model.errors import EngineError
+from model.manifest import FILES, EngineName
 from model.tables import TablesEngine
 
 Probabilities = NDArray[np.float64]
@@ -191,23 +192,18 @@ class XGBoostEngine:
         return _sum_one_hot(self._features, raw)
 
 
-def file_of(name: str) -> str:
-    """Return the file that an engine loads."""
-    return "model.onnx" if name == "onnx" else "model.json"
-
-
-def load(name: str, files: Mapping[str, bytes], features: Sequence[Feature], class_count: int) -> Engine:
+def load(name: EngineName, files: Mapping[str, bytes], features: Sequence[Feature], class_count: int) -> Engine:
     """Load the named engine from a verified bundle's files.
 
     Raises:
         EngineError: the bundle has no file for it, or the engine refuses the file.
     """
-    loaders: dict[str, Callable[[bytes], Engine]] = {
+    loaders: dict[EngineName, Callable[[bytes], Engine]] = {
         "tables": lambda payload: TablesEngine(payload, features, class_count),
         "onnx": lambda payload: OnnxEngine(payload, len(features)),
         "xgboost": lambda payload: XGBoostEngine(payload, features, class_count),
     }
-    file, loader = file_of(name), loaders[name]
+    file, loader = FILES[name], loaders[name]
     if file not in files:
         raise EngineError(f"the bundle has no {file}, so the {name} engine cannot serve it")
     return loader(files[file])

@@ -25,6 +25,9 @@ FloatArray = NDArray[np.float64]
 EXACT_FEATURES = 8
 PERMUTATIONS = 32
 
+# conditions of all leaves together; beyond, following them takes longer than importing XGBoost
+MAX_CONDITIONS = 1 << 18
+
 # a forest may say 0 or 1; beyond this probability the log-odds are cut
 FLOOR = 1e-9
 
@@ -45,10 +48,17 @@ class Contributions:
 class Explainer:
     """Computes contributions for one bundle: exact TreeSHAP for XGBoost, Shapley values of the compiled form else."""
 
-    def __init__(self, bundle: VerifiedBundle, engine: Engine) -> None:
-        """Remember where to find the model; its trees are followed at the first explanation, not before."""
+    def __init__(self, bundle: VerifiedBundle, engine: Engine, max_conditions: int = MAX_CONDITIONS) -> None:
+        """Remember where to find the model; its trees are followed at the first explanation, not before.
+
+        Args:
+            bundle: has the model.
+            engine: answers for it.
+            max_conditions: see `model.tree_shap.follow`; XGBoost explains a forest that has more.
+        """
         self._bundle = bundle
         self._engine = engine
+        self._max_conditions = max_conditions
         self._is_tree_model = "model.json" in bundle.files
         self._trees: TreeShap | XGBoostEngine | None = None
         self.unavailable_reason: str | None = None
@@ -87,7 +97,7 @@ class Explainer:
             manifest = self._bundle.manifest
             arguments = self._bundle.files["model.json"], manifest.features, len(manifest.classes)
             try:
-                self._trees = TreeShap(*arguments)
+                self._trees = TreeShap(*arguments, self._max_conditions)
             except ForestTooLarge as error:
                 if not _is_installed("xgboost"):
                     raise EngineError(f"explanations of so large a forest need xgboost: {error}") from error

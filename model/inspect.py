@@ -13,20 +13,21 @@ from model.manifest import Manifest
 MAX_BYTES = 128 << 20
 
 
-def check(files: Mapping[str, bytes], manifest: Manifest) -> None:
+def check(files: Mapping[str, bytes], manifest: Manifest, max_bytes: int = MAX_BYTES) -> None:
     """Refuse every model file that is not built as training builds it; what it answers is for the golden rows.
 
     Args:
         files: name → bytes, exactly the files the manifest names, digests and signature already right.
         manifest: says how many columns and classes the model must have.
+        max_bytes: the largest file that is read.
 
     Raises:
         BundleError: `structure_invalid`, naming the file and the place in it.
     """
     for name, payload in sorted(files.items()):
         try:
-            if len(payload) > MAX_BYTES:
-                raise StructureInvalid(f"it has {len(payload)} bytes, more than {MAX_BYTES}")
+            if len(payload) > max_bytes:
+                raise StructureInvalid(f"it has {len(payload)} bytes, more than {max_bytes}")
             _check_one(name, payload, manifest)
         except StructureInvalid as error:
             raise BundleError("structure_invalid", f"{name}: {error}") from error

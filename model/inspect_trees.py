@@ -33,7 +33,7 @@ def need_all(good: Mask, reason: str) -> None:
         raise StructureInvalid(f"{reason}, first at position {int(np.argmin(good))}")
 
 
-def check_trees(sizes: Ints, left: Ints, right: Ints, deleted: Mask) -> None:
+def check_trees(sizes: Ints, left: Ints, right: Ints, deleted: Mask, max_nodes: int = MAX_NODES) -> None:
     """Prove that every tree hangs together: each node reached from its root, once.
 
     Args:
@@ -41,13 +41,14 @@ def check_trees(sizes: Ints, left: Ints, right: Ints, deleted: Mask) -> None:
         left: shape (n,), the trees one after the other: position of the first child in its tree, -1 in a leaf.
         right: the same for the second child.
         deleted: shape (n,), nodes that pruning has left behind and nothing may lead to.
+        max_nodes: the most that all trees together may have.
 
     Raises:
         StructureInvalid: no trees, too many nodes, or what does not hang together.
     """
     count = len(left)
     need(len(sizes) > 0, "there are no trees")
-    need(count <= MAX_NODES, f"there are {count} nodes, more than {MAX_NODES}")
+    need(count <= max_nodes, f"there are {count} nodes, more than {max_nodes}")
     starts = np.cumsum(sizes) - sizes
     start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
     inner = left >= 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.domain import Feature, FloatMatrix, Value, Violation, check, number_text, ordinary, to_matrix, unit_message
+from model.domain import Feature, FloatMatrix, Ordinary, Value, Violation, check, number_text, to_matrix, unit_message
 from model.errors import DataError
 from model.predictor import Predictor
 from model.table import Record, Table, locate, read_cell
@@ -49,12 +49,14 @@ class Judge:
         columns = locate(table.path, table.header_line, table.header, predictor.manifest.feature_names)
         self._columns = [(feature, columns[feature.name]) for feature in self._features]
         self._null, self._is_converting = null, is_converting
-        self._numeric = [feature for feature in self._features if not feature.is_category]
+        self._ordinary = Ordinary([feature for feature in self._features if not feature.is_category])
         # a text that `read_cell` returns as it stands, and `check` knows
         self._ordinary_texts = {
             f.name: {text for text in f.values if text == text.strip() and text not in null} for f in self._features
         }
-        self._has_ordinary_null = any(_is_ordinary(feature, word) for feature in self._numeric for word in null)
+        self._has_ordinary_null = any(
+            _is_ordinary(feature, word) for feature in self._features if not feature.is_category for word in null
+        )
 
     def judge(self, rows: Sequence[Record]) -> Verdicts:
         """Judge n rows: all at once if nothing about them is unusual, else one by one."""
@@ -98,11 +100,11 @@ class Judge:
             except ValueError:
                 return None
             # Python reads 1_000 as a number, people do not
-            if "_" in "".join(texts) or (feature.dtype == "int" and not all(map(float.is_integer, values))):
+            if "_" in "".join(texts):
                 return None
             columns.append(values)
             numbers.append(values)
-        if numbers and not ordinary(self._numeric, np.array(numbers).T):
+        if numbers and not self._ordinary.rows(np.array(numbers)).all():
             return None
         return list(zip(*columns, strict=True))
 
@@ -155,6 +157,6 @@ class Judge:
 def _is_ordinary(feature: Feature, text: str) -> bool:
     """Whether a text is read as a number that is ordinary for a feature."""
     try:
-        return ordinary([feature], np.array([[float(text)]]))
+        return bool(Ordinary([feature]).rows(np.array([[float(text)]])).all())
     except ValueError:
         return False

@@ -15,12 +15,17 @@ FORMAT = 1
 MAX_MANIFEST_BYTES = 8 << 20
 
 Row = tuple[float | None, ...]
+EngineName = Literal["tables", "onnx", "xgboost"]
+FileName = Literal["model.json", "model.onnx"]
+
+# what each engine loads, the fastest engine first
+FILES: dict[EngineName, FileName] = {"tables": "model.json", "onnx": "model.onnx", "xgboost": "model.json"}
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of the bundle."""
 
-    name: Literal["model.json", "model.onnx"]
+    name: FileName
     size_bytes: int
     sha256: str
 
@@ -156,7 +161,7 @@ class Algorithm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Engines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which engine serves, and which one stands in if asked to."""
 
-    default: Literal["tables", "onnx", "xgboost"]
+    default: EngineName
     fallback: Literal["xgboost"] | None
 
 
@@ -200,16 +205,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(feature.name for feature in self.features)
 
     @property
-    def engine_names(self) -> tuple[Literal["tables", "onnx", "xgboost"], ...]:
+    def engine_names(self) -> tuple[EngineName, ...]:
         """Every engine that can serve the bundle, fastest first."""
-        names = {part.name for part in self.files}
-        has = {
-            "tables": self.tables is not None and self.tables.proven,
-            "onnx": "model.onnx" in names,
-            "xgboost": "model.json" in names,
-        }
-        order: tuple[Literal["tables", "onnx", "xgboost"], ...] = ("tables", "onnx", "xgboost")
-        return tuple(name for name in order if has[name])
+        files = {part.name for part in self.files}
+        has_tables = self.tables is not None and self.tables.proven
+        return tuple(name for name, file in FILES.items() if file in files and (name != "tables" or has_tables))
 
     @property
     def set_floor(self) -> float:
@@ -275,13 +275,12 @@ def _inconsistency(m: Manifest) -> str | None:
     d, k, c = len(m.features), len(m.classes), len(m.reference.columns)
     names = {part.name for part in m.files}
     engines = {m.engines.default, *([m.engines.fallback] if m.engines.fallback else [])}
-    wanted = {"tables": "model.json", "onnx": "model.onnx", "xgboost": "model.json"}
     numeric = tuple(i for i, f in enumerate(m.features) if not f.is_category)
     checks = [
         (d >= 1 and len(set(m.feature_names)) == d, "features must be named, each once"),
         (k >= 2 and len(set(m.classes)) == k, "classes must be at least two, each once"),
         (len(names) == len(m.files) >= 1, "files must be named once"),
-        (all(wanted[engine] in names for engine in engines), "an engine has no file"),
+        (all(FILES[engine] in names for engine in engines), "an engine has no file"),
         (m.engines.default != "tables" or "tables" in m.engine_names, "the lookup tables are not proven"),
         (m.coverage in {level.level for level in m.quality.coverage}, "the coverage level has no threshold"),
         (len(m.reference.features) == d, "reference must describe every feature"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import signal
 import stat
@@ -135,6 +136,11 @@ class Scoring:
         converted = f", {self._conversions.count:,} values converted" if self._conversions.count else ""
         return f"{self.answered:,} rows answered, {self.bad:,} bad{converted}"
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The same for a program."""
+        return {"answered": self.answered, "bad": self.bad, "converted_values": self._conversions.count}
+
     def _answers(self, matrix: FloatMatrix) -> Iterator[list[object]]:
         """Yield what is answered of each row of a matrix; the engine runs when the first one is asked for."""
         found = self._predictor.predict(matrix)
@@ -186,12 +192,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--bad-rows", metavar="PATH", help="write the bad rows as they came, under the input's header, to be mended"
     )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout, instead of on stderr")
     return parser
 
 
 def _refuse_same_file(given: argparse.Namespace) -> None:
-    """Raise DataError where two of input, output and bad rows are the same file, or both stdout."""
+    """Raise DataError where two of input, output, bad rows and summary are the same file, or all stdout."""
     written = [path for path in (given.output, given.bad_rows) if path is not None]
+    if given.json and STANDARD in written:
+        raise DataError("--json", None, None, "prints to stdout, where the rows go; give them a file")
     real = [path if path == STANDARD else os.path.realpath(path) for path in written]
     if len(set(real)) < len(real):
         raise DataError(given.bad_rows, None, None, "is the output; the bad rows need a file of their own")
@@ -202,7 +211,8 @@ def _refuse_same_file(given: argparse.Namespace) -> None:
 def _run(given: argparse.Namespace, clock: Callable[[], float]) -> int:
     """Do what the arguments say; returns the exit status."""
     _refuse_same_file(given)
-    predictor = predictors.load(verify.read(given.bundle, given.digest), given.engine)
+    bundle = verify.read(given.bundle, given.digest)
+    predictor = predictors.load(bundle, given.engine)
     null = DEFAULT_NULL if given.null is None else tuple(given.null)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_text(given.input))
@@ -214,8 +224,12 @@ def _run(given: argparse.Namespace, clock: Callable[[], float]) -> int:
         with _progress(file) as advance:
             scoring.run(output, bad_rows, advance)
     seconds = clock() - start_seconds
-    rate = (scoring.answered + scoring.bad) / max(seconds, 1e-9)
-    print(f"{table.path}: {scoring.summary}, {seconds:.2f} s, {rate:,.0f} rows/s", file=sys.stderr)
+    if given.json:
+        named = {"input": given.input, "output": given.output, "bad_rows": given.bad_rows}
+        print(json.dumps({**named, "digest": bundle.digest, **scoring.counts, "seconds": round(seconds, 3)}))
+    else:
+        rate = (scoring.answered + scoring.bad) / max(seconds, 1e-9)
+        print(f"{table.path}: {scoring.summary}, {seconds:.2f} s, {rate:,.0f} rows/s", file=sys.stderr)
     return SOME_BAD if scoring.bad else ANSWERED
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,9 @@ from model.domain import FloatMatrix
 from model.engines import Engine
 from model.errors import BundleError, EngineError
 from model.explain import Contributions, Explainer
+from model.manifest import FILES, EngineName
 from model.reference import FloatArray, Novelty
 from model.verify import VerifiedBundle
-
-EngineName = Literal["tables", "onnx", "xgboost"]
 
 # rows per engine call: a slice of the smallest model takes well under a millisecond, and memory stays flat
 SLICE_ROWS = 1024
@@ -198,7 +197,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
     start = time.perf_counter()
     manifest = bundle.manifest
     name = engine or manifest.engines.default
-    inspect.check({file: bundle.files[file] for file in bundle.unseen if file == engines.file_of(name)}, manifest)
+    inspect.check({file: bundle.files[file] for file in bundle.unseen if file == FILES[name]}, manifest)
     try:
         loaded = engines.load(name, bundle.files, manifest.features, len(manifest.classes))
     except EngineError as error:

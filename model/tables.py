@@ -54,12 +54,14 @@ class Tables:
     Attributes:
         axes: one per feature.
         base: shape (k,), raw scores before any tree.
+        max_cells: the most that all tables together may have.
         pairs: (first feature, second feature) → shape (bins of the first, bins of the second, k); a table of one
             feature has d, which every row has in bin 0, as its second.
     """
 
     axes: list[Axis]
     base: list[float]
+    max_cells: int
     pairs: dict[tuple[int, int], Table] = field(default_factory=dict)
 
 
@@ -68,19 +70,22 @@ class TablesEngine:
 
     name = "tables"
 
-    def __init__(self, payload: bytes, features: Sequence[Feature], class_count: int) -> None:
+    def __init__(
+        self, payload: bytes, features: Sequence[Feature], class_count: int, max_cells: int = MAX_CELLS
+    ) -> None:
         """Build the tables.
 
         Args:
             payload: the bytes of `model.json`, already verified.
             features: d features of the manifest.
             class_count: k.
+            max_cells: the most that all tables together may have.
 
         Raises:
             EngineError: a leaf depends on more than two features, or the tables would be too large.
         """
         learner = learner_of(payload)
-        self._tables = build(learner, features, class_count)
+        self._tables = build(learner, features, class_count, max_cells)
         self._width, self._class_count = len(features), class_count
         self._is_binary = class_count == 2
         self._sums = [
@@ -140,13 +145,14 @@ class TablesEngine:
         return [power / total for power in powers]
 
 
-def build(learner: Learner, features: Sequence[Feature], class_count: int) -> Tables:
+def build(learner: Learner, features: Sequence[Feature], class_count: int, max_cells: int) -> Tables:
     """Add the trees up.
 
     Args:
         learner: as `model.inspect_xgboost.decode` reads it.
         features: d features of the manifest; a category is as many columns of the trees as it has values.
         class_count: k.
+        max_cells: the most that all tables together may have.
 
     Raises:
         EngineError: a leaf depends on more than two features, or the tables would be too large.
@@ -161,7 +167,7 @@ def build(learner: Learner, features: Sequence[Feature], class_count: int) -> Ta
     if len(scores) != groups:
         raise EngineError(f"model.json has {len(scores)} base scores, {class_count} classes need {groups}")
     base = [math.log(scores[0] / (1 - scores[0]))] if class_count == 2 else scores
-    tables = Tables(axes, base)
+    tables = Tables(axes, base, max_cells)
     alone: list[tuple[int, Bins, int, float]] = []
     for tree, group in zip(forest.trees, forest.tree_info, strict=True):
         for value, masks in _leaves(tree, axes, features, owners):
@@ -199,8 +205,8 @@ def _open(tables: Tables, pair: tuple[int, int], shape: tuple[int, int, int]) ->
     """
     if pair not in tables.pairs:
         cells = sum(table.size for table in tables.pairs.values()) + math.prod(shape)
-        if cells > MAX_CELLS:
-            raise EngineError(f"the tables would have more than {MAX_CELLS} cells")
+        if cells > tables.max_cells:
+            raise EngineError(f"the tables would have more than {tables.max_cells} cells")
         tables.pairs[pair] = np.zeros(shape)
     return tables.pairs[pair]
 

@@ -21,9 +21,6 @@ from model.domain import Feature, FloatMatrix, check_matrix, one_hot
 from model.errors import EngineError
 from model.inspect_xgboost import Forest, Tree, base_scores, learner_of
 
-# conditions of all leaves together; beyond, following them takes longer than importing XGBoost
-MAX_CONDITIONS = 1 << 18
-
 FloatArray = NDArray[np.float64]
 
 
@@ -51,7 +48,7 @@ class Paths:
 
 
 class ForestTooLarge(EngineError):
-    """There are more than `MAX_CONDITIONS`; XGBoost itself can explain it."""
+    """There are more conditions than were to be followed; XGBoost itself can explain it."""
 
 
 class _Condition(NamedTuple):
@@ -71,13 +68,14 @@ ANYTHING = _Condition(0, -math.inf, math.inf, takes_null=True, share=1.0)
 class TreeShap:
     """Explains rows by the trees of `model.json`; needs neither XGBoost nor ONNX Runtime."""
 
-    def __init__(self, payload: bytes, features: Sequence[Feature], class_count: int) -> None:
+    def __init__(self, payload: bytes, features: Sequence[Feature], class_count: int, max_conditions: int) -> None:
         """Follow every path once.
 
         Args:
             payload: the bytes of `model.json`, already verified.
             features: d features of the manifest.
             class_count: k.
+            max_conditions: see `follow`.
 
         Raises:
             EngineError: it is no such file; ForestTooLarge if it is too large.
@@ -86,7 +84,7 @@ class TreeShap:
         self._features, self._is_binary = features, class_count == 2
         self._owners = np.repeat(np.arange(len(features)), [len(f.values) or 1 for f in features])
         self._group_count = 1 if self._is_binary else class_count
-        self._paths = paths = follow(learner.gradient_booster.model)
+        self._paths = paths = follow(learner.gradient_booster.model, max_conditions)
         scores = np.array(base_scores(learner))
         start = np.log(scores / (1 - scores)) if self._is_binary else scores
         expected = paths.values * paths.shares.prod(axis=0)
@@ -136,11 +134,15 @@ def _products_of_others(factors: FloatArray) -> FloatArray:
     return found
 
 
-def follow(forest: Forest) -> Paths:
+def follow(forest: Forest, max_conditions: int) -> Paths:
     """Return the way to every leaf.
 
+    Args:
+        forest: the trees of `model.json`.
+        max_conditions: the most that the paths to all leaves may have together, those that are always passed included.
+
     Raises:
-        ForestTooLarge: there are more conditions than `MAX_CONDITIONS`.
+        ForestTooLarge: there are more.
     """
     values: list[float] = []
     groups: list[int] = []
@@ -152,8 +154,8 @@ def follow(forest: Forest) -> Paths:
             groups.append(group)
             ways.append(list(conditions.values()))
             size = max(size, len(conditions))
-        if len(ways) * size > MAX_CONDITIONS:
-            raise ForestTooLarge(f"the trees have more than {MAX_CONDITIONS} conditions")
+        if len(ways) * size > max_conditions:
+            raise ForestTooLarge(f"the trees have more than {max_conditions} conditions")
     padded = [condition for way in ways for condition in (*way, *[ANYTHING] * (size - len(way)))]
     table = np.array(padded, dtype=np.float64).reshape(len(ways), size, len(ANYTHING))
     columns, low, high, takes_null, shares = np.ascontiguousarray(table.transpose(2, 1, 0))

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from model import inspect, signing
 from model import manifest as manifests
 from model.bundle import MANIFEST, bare
 from model.errors import BundleError
-from model.manifest import MAX_MANIFEST_BYTES, Manifest, Part
+from model.manifest import FILES, MAX_MANIFEST_BYTES, EngineName, Manifest, Part
 from model.signing import MAX_SIGNATURE_BYTES, SIGNATURE, PublicKeys
 from model.store import Bucket, Deadline, in_parallel
 
@@ -136,7 +136,7 @@ def read(
     keys: PublicKeys | None = None,
     learn: Callable[[Manifest], None] | None = None,
     *,
-    only: str | None = None,
+    only: EngineName | Literal["default"] | None = None,
 ) -> VerifiedBundle:
     """Read a bundle and check every byte before anything is loaded from it: hashes, then signature, then structure.
 
@@ -173,10 +173,12 @@ def read(
     return VerifiedBundle(manifest, digest, files, raw, signature, seconds, unseen)
 
 
-def _unseen(manifest: Manifest, only: str | None) -> frozenset[str]:
+def _unseen(manifest: Manifest, only: EngineName | Literal["default"] | None) -> frozenset[str]:
     """Return the files that an engine does not load; whoever explains loads `model.json`, so that is always seen."""
+    if only is None:
+        return frozenset()
     engine = manifest.engines.default if only == "default" else only
-    return frozenset() if engine in (None, "onnx") else frozenset({"model.onnx"})
+    return frozenset(part.name for part in manifest.files) - {FILES[engine], FILES["xgboost"]}
 
 
 def check_digest(raw: bytes, expected_digest: str | None) -> None:

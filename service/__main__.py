@@ -35,12 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv
         settings = Settings.from_env()
         uri = str(given.bundle) if given.bundle else settings.model_uri
         if is_address(uri):
-            print(f"Serving {uri} on http://{settings.bind_host}:{settings.port}", flush=True)
+            print(invitation(uri, settings), flush=True)
         else:
             uri = str(resolve(Path(uri)))
             bundle = verify.read(Path(uri), settings.model_digest, settings.public_keys)
             os.environ["MODEL_DIGEST"] = bundle.digest
-            print(curl_line(bundle.manifest, settings.bind_host, settings.port), flush=True)
+            contract = bundle.manifest
+            print(invitation(f"{contract.name} {contract.version}", settings), flush=True)
+            print(curl_line(contract, settings), flush=True)
     except (SettingError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,13 +58,23 @@ def resolve(folder: Path) -> Path:
     return folder / pointer.read_text().strip() if pointer.is_file() else folder
 
 
-def curl_line(contract: manifest.Manifest, host: str, port: int) -> str:
+def address(settings: Settings) -> str:
+    """Return where a person on this machine reaches the service."""
+    host = "127.0.0.1" if settings.bind_host == "0.0.0.0" else settings.bind_host  # noqa: S104 - compared, not bound
+    return f"http://{host}:{settings.port}"
+
+
+def invitation(what: str, settings: Settings) -> str:
+    """Return the line that says what is served, and what to open in a browser."""
+    return f"Serving {what}: open {address(settings)}{'' if settings.page else '/docs'} in a browser; Ctrl-C stops it."
+
+
+def curl_line(contract: manifest.Manifest, settings: Settings) -> str:
     """Return a shell command that gets a prediction for an ordinary instance."""
     body = orjson.dumps(manifest.example(contract)).decode()
-    address = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
     return (
-        f"Serving {contract.name} {contract.version} on http://{address}:{port} (open it in a browser). Try:\n\n"
-        f"  curl -H 'Content-Type: application/json' http://{address}:{port}/predict -d '{body}'\n"
+        "Or call it from a second terminal:\n\n"
+        f"  curl -H 'Content-Type: application/json' {address(settings)}/predict -d '{body}'\n"
     )
 
 

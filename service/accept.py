@@ -11,11 +11,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from model.domain import Feature, FloatMatrix
+from model.domain import Feature, FloatMatrix, Ordinary, ordinary_range
 from model.manifest import Manifest
 from service.decode import count, has_endless_number
 from service.instances import Instances
-from service.typed import NAMED, POSITIONAL, Batches
+from service.typed import NAMED, POSITIONAL, Batches, to_array
 
 Check = tuple[str, float, float, bool, dict[str, float] | None, bool]
 
@@ -32,20 +32,16 @@ class Accept:
     """
 
     def __init__(self, manifest: Manifest, max_instances: int) -> None:
-        """Compile the checks: a number is ordinary inside its hard and plausible range."""
+        """Compile the checks; `model.domain.ordinary_range` says which numbers are ordinary."""
         self._names = manifest.feature_names
         self._width = len(self._names)
         self._checks = [_check(feature) for feature in manifest.features]
-        self._lows = np.array([check[1] for check in self._checks])
-        self._highs = np.array([check[2] for check in self._checks])
-        self._whole = np.array([f.dtype == "int" for f in manifest.features])
-        self._nullable = np.array([f.nullable for f in manifest.features])
+        self._ordinary = Ordinary(manifest.features, nan_is_null=True)
         self._max_instances = max_instances
         self._is_plain = self._width > 1 and all(not f.is_category and not f.nullable for f in manifest.features)
         self._pick = itemgetter(*self._names)
         is_typed = self._is_plain and all(name.isidentifier() for name in self._names)
-        bounds = [(check[1], check[2]) for check in self._checks]
-        self._batches = Batches(manifest.features, bounds) if is_typed else None
+        self._batches = Batches(manifest.features) if is_typed else None
 
     def accept(self, body: bytes) -> Instances | None:
         """Decode and accept a body in one go.
@@ -95,14 +91,33 @@ class Accept:
         Args:
             columns: shape (n, d) in manifest order, NaN for null; no feature is a category.
         """
-        is_null = np.isnan(columns) & self._nullable
-        if not (((columns >= self._lows) & (columns <= self._highs)) | is_null).all():
-            return None
-        if self._whole.any():
-            whole = columns[:, self._whole]
-            if not ((np.mod(whole, 1) == 0) | np.isnan(whole)).all():
-                return None
-        return Instances((columns + 0.0).astype(np.float32), is_single=False)
+        matrix = self._ordinary.matrix(columns.T)
+        return None if matrix is None else Instances(matrix, is_single=False)
+
+    def lay_out(self, rows: list[Any], names: list[str] | None) -> tuple[FloatMatrix, list[int]]:
+        """Lay out the rows of a batch that are ordinary, and leave the others out.
+
+        Args:
+            rows: decoded, of any kind; objects are expected, or arrays if there are names.
+            names: of the columns, each feature once.
+
+        Returns:
+            float32, shape (n, d), NaN in rows that are not ordinary, and the positions of those.
+        """
+        found: list[list[float] | None]
+        if names is None:
+            found = [self._values(row) if type(row) is dict else None for row in rows]
+        else:
+            found = [
+                self._values(dict(zip(names, row, strict=True)))
+                if type(row) is list and len(row) == len(names)
+                else None
+                for row in rows
+            ]
+        unusual = [index for index, row in enumerate(found) if row is None]
+        nothing = [math.nan] * self._width
+        values = to_array(chain.from_iterable(row or nothing for row in found), len(found) * self._width)
+        return values.reshape(-1, self._width).astype(np.float32), unusual
 
     def _typed_batch(self, batches: Batches, body: bytes) -> Instances | None:
         """Accept a batch of numbers that is written as nearly all are."""
@@ -188,22 +203,12 @@ class Accept:
         values = list(chain.from_iterable(rows))
         if not set(map(type, values)) <= NUMBERS:
             return None
-        columns = np.array(values, dtype=np.float64).reshape(len(rows), self._width)
-        if not ((columns >= self._lows) & (columns <= self._highs)).all():
-            return None
-        if self._whole.any() and not np.equal(np.mod(columns[:, self._whole], 1), 0).all():
-            return None
-        return Instances((columns + 0.0).astype(np.float32), is_single=False)
+        return self.numbers(np.array(values, dtype=np.float64).reshape(len(rows), self._width))
 
     def _one_by_one(self, rows: list[dict[str, Any]]) -> Instances | None:
         """Accept rows that have categories or nulls."""
-        values = []
-        for row in rows:
-            found = self._values(row)
-            if found is None:
-                return None
-            values.append(found)
-        return Instances(np.array(values, dtype=np.float32), is_single=False)
+        matrix, unusual = self.lay_out(rows, None)
+        return None if unusual else Instances(matrix, is_single=False)
 
 
 def _check(feature: Feature) -> Check:
@@ -211,5 +216,4 @@ def _check(feature: Feature) -> Check:
     if feature.is_category:
         codes = {text: float(code) for code, text in enumerate(feature.values)}
         return feature.name, 0.0, 0.0, False, codes, feature.nullable
-    low, high = max(feature.hard[0], feature.plausible[0]), min(feature.hard[1], feature.plausible[1])
-    return feature.name, low, high, feature.dtype == "int", None, feature.nullable
+    return feature.name, *ordinary_range(feature), feature.dtype == "int", None, feature.nullable

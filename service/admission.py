@@ -48,6 +48,7 @@ class Admission:
     Attributes:
         budget_seconds: the longest a request may wait.
         most_waiting: the largest number that may wait.
+        slice_seconds: how long the loop may answer without a look at its sockets.
         refused: how many were refused so far.
     """
 
@@ -57,6 +58,7 @@ class Admission:
         most_waiting: int,
         clock: Callable[[], float] = time.monotonic,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
+        slice_seconds: float = SLICE_SECONDS,
     ) -> None:
         """Begin with an empty queue.
 
@@ -65,8 +67,9 @@ class Admission:
             most_waiting: see the class.
             clock: seconds that only grow.
             call_soon: calls back in the loop's next turn; None for the running loop's own.
+            slice_seconds: see the class.
         """
-        self.budget_seconds, self.most_waiting = budget_seconds, most_waiting
+        self.budget_seconds, self.most_waiting, self.slice_seconds = budget_seconds, most_waiting, slice_seconds
         self.refused = 0
         self._clock = clock
         self._queue: deque[tuple[Waiting, float]] = deque()
@@ -95,7 +98,7 @@ class Admission:
         if self._turn_began is None:
             self._begin(now)
             return True
-        return not self._queue and now - self._turn_began < SLICE_SECONDS
+        return not self._queue and now - self._turn_began < self.slice_seconds
 
     def enter(self, request: Waiting) -> bool:
         """Let a request wait for its turn; False if the queue is too long for it."""
@@ -142,7 +145,7 @@ class Admission:
             return
         now = self._clock()
         if not self._queue:
-            if now - self._looked < SLICE_SECONDS:
+            if now - self._looked < self.slice_seconds:
                 self._turn_began = None
                 return
             # an answer on the spot took long: who came meanwhile, one by one if they have to be accepted, has waited
@@ -157,7 +160,7 @@ class Admission:
             answered += not has_expired
             request.take_turn(has_expired)
             now = self._clock()
-            if now - began + self._seconds_each > SLICE_SECONDS:
+            if now - began + self._seconds_each > self.slice_seconds:
                 break
         if answered:
             # reading and refusing others is part of what each one takes

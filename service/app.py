@@ -77,7 +77,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None, tally: Tall
 def asgi() -> Bridge:
     """Return what Gunicorn's event loop calls, from the settings in the environment."""
     settings = Settings.from_env()
-    logs.set_up(settings.log_level)
+    logs.set_up(settings.log_level, settings.log_format)
     state = startup.finish(settings)
     tally = Tally(state, ledger.current, ledger.own)
     answerer = Answerer(state, settings, Monitor(_watchers(state, settings, tally)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -32,55 +31,11 @@ def _setting(env: str, default: Any, parse: Callable[[str], Any], doc: str) -> A
     return field(default=default, metadata={"env": env, "parse": parse, "doc": doc})
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser for a whole number between two bounds, both included."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,18}", text) or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _boolean(text: str) -> bool:
-    """Parse true or false."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text.lower() == "true"
-
-
-def _choice(*values: str) -> Callable[[str], str]:
-    """Return a parser for one of a few words."""
-
-    def parse(text: str) -> str:
-        if text not in values:
-            raise ValueError(f"must be one of {', '.join(values)}")
-        return text
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of a time in seconds within a range."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise ValueError(f"must be a number of seconds, {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set from outside."""
 
-    port: int = _setting("PORT", 8080, _integer(1, 65535), "TCP port to listen on")
+    port: int = _setting("PORT", 8080, values.integer(1, 65535), "TCP port to listen on")
     model_uri: str = _setting(
         "MODEL_URI", "bundle", str, "bundle folder, read in place, or `gs://bucket/prefix/<digest>/`"
     )
@@ -93,7 +48,9 @@ class Settings:
     fallback_digest: str | None = _setting(
         "MODEL_FALLBACK_DIGEST", None, values.digest, "digest the fallback must have"
     )
-    min_serial: int = _setting("MODEL_MIN_SERIAL", 0, _integer(0, 10**9), "bundles with a lower serial are refused")
+    min_serial: int = _setting(
+        "MODEL_MIN_SERIAL", 0, values.integer(0, 10**9), "bundles with a lower serial are refused"
+    )
     model_contract: str | None = _setting(
         "ROOKERY_MODEL_CONTRACT",
         None,
@@ -106,7 +63,9 @@ class Settings:
     cache_dir: Path = _setting(
         "MODEL_CACHE_DIR", DEFAULT_CACHE, Path, "folder for downloaded bundles and the last known good one"
     )
-    allow_fallback: bool = _setting("ALLOW_FALLBACK", True, _boolean, "whether another bundle may stand in at all")
+    allow_fallback: bool = _setting(
+        "ALLOW_FALLBACK", True, values.boolean, "whether another bundle may stand in at all"
+    )
     baked_bundle: Path = _setting(
         "ROOKERY_BAKED_BUNDLE",
         Path("bundle"),
@@ -114,20 +73,28 @@ class Settings:
         "bundle folder in the image: used if it is the pinned one, else last",
     )
     load_seconds: int = _setting(
-        "ROOKERY_LOAD_SECONDS", 8, _integer(1, 300), "seconds in which a bundle must have arrived from the bucket"
+        "ROOKERY_LOAD_SECONDS", 8, values.integer(1, 300), "seconds in which a bundle must have arrived from the bucket"
     )
     engine: str | None = _setting(
-        "ENGINE", None, _choice("tables", "onnx", "xgboost"), "engine to serve with instead of the bundle's own choice"
+        "ENGINE",
+        None,
+        values.choice("tables", "onnx", "xgboost"),
+        "engine to serve with instead of the bundle's own choice",
     )
     fast_path: bool = _setting(
-        "FAST_PATH", True, _boolean, "short door and fast accept; `false` serves through Flask and marshmallow alone"
+        "FAST_PATH",
+        True,
+        values.boolean,
+        "short door and fast accept; `false` serves through Flask and marshmallow alone",
     )
-    max_instances: int = _setting("MAX_INSTANCES", 10_000, _integer(1, 1_000_000), "rows in one batch")
-    max_body_bytes: int = _setting("MAX_BODY_BYTES", 8 << 20, _integer(1024, 1 << 30), "bytes of one request body")
+    max_instances: int = _setting("MAX_INSTANCES", 10_000, values.integer(1, 1_000_000), "rows in one batch")
+    max_body_bytes: int = _setting(
+        "MAX_BODY_BYTES", 8 << 20, values.integer(1024, 1 << 30), "bytes of one request body"
+    )
     wait_seconds: float = _setting(
-        "ROOKERY_WAIT_SECONDS", 0.25, _seconds(0.01, 60), "longest a request may wait for its turn; then 503"
+        "ROOKERY_WAIT_SECONDS", 0.25, values.seconds(0.01, 60), "longest a request may wait for its turn; then 503"
     )
-    most_waiting: int = _setting("ROOKERY_MAX_WAITING", 512, _integer(1, 100_000), "requests that may wait")
+    most_waiting: int = _setting("ROOKERY_MAX_WAITING", 512, values.integer(1, 100_000), "requests that may wait")
     rate_limit: str | None = _setting(
         "ROOKERY_RATE_LIMIT",
         None,
@@ -140,45 +107,48 @@ class Settings:
     ops_port: int | None = _setting(
         "ROOKERY_OPS_PORT",
         None,
-        _integer(1, 65535),
+        values.integer(1, 65535),
         "TCP port of its own for `/metrics`, `/model/drift` and `/feedback`, which are nowhere else then",
     )
-    workers: int = _setting("ROOKERY_WORKERS", 1, _integer(1, 64), "Gunicorn worker processes, one core each")
+    workers: int = _setting("ROOKERY_WORKERS", 1, values.integer(1, 64), "Gunicorn worker processes, one core each")
     header_seconds: int = _setting(
-        "ROOKERY_HEADER_SECONDS", 5, _integer(1, 300), "seconds in which the headers of a request must arrive"
+        "ROOKERY_HEADER_SECONDS", 5, values.integer(1, 300), "seconds in which the headers of a request must arrive"
     )
     body_seconds: int = _setting(
         "ROOKERY_BODY_SECONDS",
         8,
-        _integer(1, 300),
+        values.integer(1, 300),
         "seconds a body may stand still; over each such span it must move at `ROOKERY_MIN_BYTES_PER_SECOND`",
     )
     idle_seconds: int = _setting(
-        "ROOKERY_IDLE_SECONDS", 5, _integer(1, 3600), "seconds a connection is kept open between two requests"
+        "ROOKERY_IDLE_SECONDS", 5, values.integer(1, 3600), "seconds a connection is kept open between two requests"
     )
     write_seconds: int = _setting(
         "ROOKERY_WRITE_SECONDS",
         7,
-        _integer(1, 300),
+        values.integer(1, 300),
         "span in which a client must read its answer at `ROOKERY_MIN_BYTES_PER_SECOND`, in seconds",
     )
     min_bytes_per_second: int = _setting(
-        "ROOKERY_MIN_BYTES_PER_SECOND", 1024, _integer(1, 1 << 30), "slowest that a body or an answer may move"
+        "ROOKERY_MIN_BYTES_PER_SECOND", 1024, values.integer(1, 1 << 30), "slowest that a body or an answer may move"
     )
     max_connections: int | None = _setting(
         "ROOKERY_MAX_CONNECTIONS",
         None,
-        _integer(1, 1_000_000),
+        values.integer(1, 1_000_000),
         "connections of one worker at a time; 64 fewer than it may have descriptors, and at most 8192, if not set",
     )
     lame_duck_seconds: int = _setting(
         "ROOKERY_LAME_DUCK_SECONDS",
         1,
-        _integer(0, 5),
+        values.integer(0, 5),
         "seconds after SIGTERM in which connections are still taken while `/health/ready` says 503",
     )
     predict_seconds: int = _setting(
-        "ROOKERY_PREDICT_SECONDS", 10, _integer(1, 300), "seconds after which a computation that does not end is ended"
+        "ROOKERY_PREDICT_SECONDS",
+        10,
+        values.integer(1, 300),
+        "seconds after which a computation that does not end is ended",
     )
     protocols: tuple[str, ...] = _setting(
         "ROOKERY_PROTOCOLS",
@@ -189,11 +159,11 @@ class Settings:
     positional: bool = _setting(
         "ROOKERY_POSITIONAL",
         True,
-        _boolean,
+        values.boolean,
         "whether the protocols take rows whose values only their position names; `false` refuses them",
     )
     vertex_port: int | None = _setting(
-        "AIP_HTTP_PORT", None, _integer(1, 65535), "set by Vertex AI: the port to listen on, instead of `PORT`"
+        "AIP_HTTP_PORT", None, values.integer(1, 65535), "set by Vertex AI: the port to listen on, instead of `PORT`"
     )
     vertex_health_route: str = _setting("AIP_HEALTH_ROUTE", "", values.route, "set by Vertex AI: the path it probes")
     vertex_predict_route: str = _setting(
@@ -206,13 +176,22 @@ class Settings:
         "AIP_ENDPOINT_ID", "", str, "set by Vertex AI where a model is deployed; shown by `/version`"
     )
     metrics: bool = _setting(
-        "ROOKERY_METRICS", True, _boolean, "whether calls are counted; `false` shows what counting costs"
+        "ROOKERY_METRICS", True, values.boolean, "whether calls are counted; `false` shows what counting costs"
     )
     log_level: str = _setting(
-        "ROOKERY_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severity that is logged"
+        "ROOKERY_LOG_LEVEL", "info", values.choice("debug", "info", "warning", "error"), "least severity that is logged"
+    )
+    log_format: str = _setting(
+        "ROOKERY_LOG_FORMAT",
+        "auto",
+        values.choice("auto", "json", "text"),
+        "form of a line in the log: `json`, `text` for a person, or `auto` for text on a terminal and JSON elsewhere",
     )
     slow_seconds: float = _setting(
-        "ROOKERY_SLOW_SECONDS", 0.5, _seconds(0, 3600), "a request that takes so long has a line in the log, in seconds"
+        "ROOKERY_SLOW_SECONDS",
+        0.5,
+        values.seconds(0, 3600),
+        "a request that takes so long has a line in the log, in seconds",
     )
     event_rate: float = _setting(
         "ROOKERY_EVENT_RATE",
@@ -221,7 +200,7 @@ class Settings:
         "share of the predictions that the log tells, 0 to 1; never their values",
     )
     feedback: bool = _setting(
-        "ROOKERY_FEEDBACK", False, _boolean, "whether `POST /feedback` takes what turned out to be true"
+        "ROOKERY_FEEDBACK", False, values.boolean, "whether `POST /feedback` takes what turned out to be true"
     )
     trace_endpoint: str = _setting(
         "ROOKERY_TRACE_ENDPOINT",
@@ -232,7 +211,7 @@ class Settings:
     trace_auth: str = _setting(
         "ROOKERY_TRACE_AUTH",
         "none",
-        _choice("none", "google"),
+        values.choice("none", "google"),
         "`google` sends an access token with the spans, as Cloud Trace wants it",
     )
     trace_rate: float = _setting(
@@ -241,7 +220,7 @@ class Settings:
     project: str = _setting(
         "ROOKERY_PROJECT", "", values.project, "Google Cloud project of the traces, so that the log links to them"
     )
-    page: bool = _setting("ROOKERY_PAGE", True, _boolean, "whether `/` shows the page for people")
+    page: bool = _setting("ROOKERY_PAGE", True, values.boolean, "whether `/` shows the page for people")
     cors_origins: tuple[str, ...] = _setting(
         "ROOKERY_CORS_ORIGINS",
         (),

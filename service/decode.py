@@ -31,6 +31,8 @@ SAMPLED_BYTES = 40
 SAMPLED_NUMBER = b"0" * (LONGEST_NUMBER // SAMPLED_BYTES)
 AS_ZEROS = bytes(ord("0" if chr(byte).isdecimal() else " ") for byte in range(128)).ljust(256)
 EXACT_BITS = 53
+# digits of the smallest whole number that a float may round
+LONG_INTEGER = b"0" * len(str(1 << EXACT_BITS))
 CONTAINERS = frozenset((dict, list))
 
 # quotes and commas that a body may have beyond those of its rows: column names, and room for a useful refusal
@@ -143,27 +145,30 @@ def read(body: bytes, *, nan_is_null: bool = False) -> object:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
             return strict(body, nan_is_null=nan_is_null)
-        # a duplicate key disappears in decoding, its colon does not: equal counts prove that there was none
-        if _count_keys(value) == body.count(b":"):
+        if _is_exact(body, value):
             return value
     return strict(body, nan_is_null=nan_is_null)
 
 
-def _count_keys(value: object) -> int:
-    """Return how many keys all objects have together, -1 if they are nested deeper than 8."""
+def _is_exact(body: bytes, value: object) -> bool:
+    """Whether `strict` would have read the same: no key twice, not deeper than 8, no whole number that is rounded."""
+    may_round = LONG_INTEGER in body.translate(AS_ZEROS)
     keys, level = 0, [value]
     for _ in range(MAX_DEPTH + 1):
-        below: list[object] = []
-        for item in level:
+        if may_round and any(type(item) is int and item.bit_length() > EXACT_BITS for item in level):
+            return False
+        containers = [item for item in level if type(item) in CONTAINERS]
+        if not containers:
+            # a duplicate key disappears in decoding, its colon does not: equal counts prove that there was none
+            return keys == count(body, b":")
+        level = []
+        for item in containers:
             if type(item) is dict:
                 keys += len(item)
-                below += item.values()
-            elif type(item) is list and not CONTAINERS.isdisjoint(map(type, item)):
-                below += item
-        level = [item for item in below if type(item) in CONTAINERS]
-        if not level:
-            return keys
-    return -1
+                level += item.values()
+            elif may_round or not CONTAINERS.isdisjoint(map(type, item)):  # type: ignore[call-overload]
+                level += item  # type: ignore[arg-type]
+    return False
 
 
 def strict(body: bytes, *, nan_is_null: bool = False) -> object:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from service import logs
 from service.config import SettingError, Settings
 
 try:
@@ -41,6 +42,7 @@ def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls
     """Make what the parent process reads after the worker is gone."""
     from service import ledger, watchdog
 
+    logs.use(_settings.log_format)
     watchdog.prepare(worker)
     worker.place = ledger.share(_settings.workers)
 
@@ -57,9 +59,9 @@ def post_fork(server: Any, worker: Any) -> None:
 
     from gunicorn.asgi.protocol import ASGIProtocol
 
-    from service import logs, startup
+    from service import startup
 
-    logs.set_up(_settings.log_level)
+    logs.set_up(_settings.log_level, _settings.log_format)
     startup.begin(_settings, replaced_at=forked_at if worker.age > server.num_workers else None)
 
     if ASGIProtocol._check_h1c_protocol_available():
@@ -86,14 +88,16 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_for
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
     """Say, in the parent process, what a lost worker was doing."""
-    from service import ledger, logs, watchdog
+    from service import ledger, watchdog
 
     watchdog.note_exit(worker)
     if not ledger.fold(getattr(worker, "place", None)):
         logs.write_now("ERROR", "metrics.lost", pid=worker.pid, reason="more than 4 bundles were served")
 
 
-loglevel = _settings.log_level
+# whoever looks on is told by our own lines; Gunicorn's, of every start and stop, would push them out of sight
+_is_brief = _settings.log_level == "info" and logs.is_for_people(_settings.log_format, sys.stdout)
+loglevel = "warning" if _is_brief else _settings.log_level
 accesslog = None
 errorlog = "-"
 proc_name = "rookery"

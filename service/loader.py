@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from model import manifest as manifests
 from model import predictor, verify
 from model.cache import Cache
 from model.errors import BundleError
-from model.manifest import Manifest
-from model.predictor import EngineName, Predictor
+from model.manifest import EngineName, Manifest
+from model.predictor import Predictor
 from model.signing import PublicKeys
 from model.store import Bucket, Deadline, is_address, parse
 from model.verify import Remote, VerifiedBundle
@@ -217,7 +217,11 @@ class Loader:
         self._contract = manifests.contract(manifest)
 
     def _read_copy(
-        self, folder: Path | None, digest: str, learn: Callable[[Manifest], None] | None, only: str
+        self,
+        folder: Path | None,
+        digest: str,
+        learn: Callable[[Manifest], None] | None,
+        only: EngineName | Literal["default"],
     ) -> VerifiedBundle | None:
         """Return a copy on disk if it is whole and the one asked for."""
         if folder is None or not folder.is_dir():

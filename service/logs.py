@@ -1,4 +1,7 @@
-"""One JSON object a line on standard output, written by a thread of its own: a log that nobody reads stops nobody."""
+"""One record a line on standard output, written by a thread of its own: a log that nobody reads stops nobody.
+
+A line is a JSON object, unless a person looks on at a terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ WAITING_BYTES = 4 << 20
 DRAIN_SECONDS = 0.5
 
 _writer: Writer | None = None
+_form = "json"
 
 
 class Writer(logging.Handler):
@@ -44,7 +48,7 @@ class Writer(logging.Handler):
         try:
             line = self.format(record).encode(errors="replace") + b"\n"
         except Exception:  # noqa: BLE001 - a log line must not fail because of what is logged
-            line = b'{"severity":"ERROR","message":"log.record_failed"}\n'
+            line = _line("ERROR", "log.record_failed")
         with self._changed:
             if self._waiting_bytes + len(line) > self._limit:
                 self.dropped += 1
@@ -86,7 +90,7 @@ class Writer(logging.Handler):
 def _line(severity: str, message: str, **extra: object) -> bytes:
     """Return a line that no logger was asked for."""
     given = {"levelname": severity, "msg": message, "name": __name__, **extra}
-    return JsonFormatter().format(logging.makeLogRecord(given)).encode(errors="replace") + b"\n"
+    return formatter(sys.stdout).format(logging.makeLogRecord(given)).encode(errors="replace") + b"\n"
 
 
 def _writer_to(stream: TextIO | None) -> Callable[[bytes], None]:
@@ -119,18 +123,44 @@ def _write_text(stream: TextIO, data: bytes) -> None:
         return
 
 
-def set_up(level: str) -> None:
-    """Send every logger's records to standard output as JSON lines, Gunicorn's worker's among them.
+def use(form: str) -> None:
+    """Choose the form of the lines from now on, in this process and in those it forks.
+
+    Args:
+        form: `json`, `text`, or `auto` for text where standard output is a terminal, else JSON.
+    """
+    global _form
+    _form = form
+
+
+def is_for_people(form: str, stream: TextIO | None) -> bool:
+    """Whether lines of a form, see `use`, are text where they go."""
+    return form == "text" or (form == "auto" and stream is not None and not stream.closed and stream.isatty())
+
+
+def formatter(stream: TextIO | None) -> logging.Formatter:
+    """Return what writes a record in the chosen form; whoever asked for text by name gets it without colours."""
+    if not is_for_people(_form, stream):
+        return JsonFormatter()
+    from service.readable import TextFormatter
+
+    return TextFormatter(is_coloured=_form == "auto")
+
+
+def set_up(level: str, form: str = "json") -> None:
+    """Send every logger's records to standard output, Gunicorn's worker's among them.
 
     Args:
         level: least severity, such as `info`.
+        form: of the lines, see `use`.
     """
     global _writer
+    use(form)
     if _writer is None:
         atexit.register(drain)
     if _writer is None or _writer.stream is not sys.stdout:
         former, _writer = _writer, Writer(sys.stdout)
-        _writer.setFormatter(JsonFormatter())
+        _writer.setFormatter(formatter(sys.stdout))
         if former is not None:
             former.close()
     root = logging.getLogger()

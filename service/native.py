@@ -45,7 +45,8 @@ class Native(Form):
 
         if not isinstance(self._state, Ready):
             raise TypeError("there is no model to judge instances for")
-        return Judge(self._state.predictor, self._max_instances)
+        lay_out = None if self.accept is None else self.accept.lay_out
+        return Judge(self._state.predictor, self._max_instances, lay_out)
 
     def prepare(self) -> None:
         """Make what the first answers do without: called in a thread of its own once the service listens."""
@@ -58,13 +59,12 @@ class Native(Form):
         return parse_options(call.query) if call.query else DEFAULTS
 
     def decode(self, body: bytes, options: Options) -> Instances:
-        """Accept an ordinary body fast; let the schema decide about any other."""
+        """Accept an ordinary body fast; let the schema decide about any other, and in a batch about unusual rows."""
         decode.refuse_excess(body, self._limits)
-        if self.accept is not None:
-            instances = self.accept.accept(body)
-            if instances is not None:
-                return instances
-        return self.judge.judge(decode.strict(body), options)
+        if self.accept is None:
+            return self.judge.judge(decode.strict(body), options)
+        instances = self.accept.accept(body)
+        return self.judge.judge(decode.read(body), options) if instances is None else instances
 
     def wants_rows(self, instances: Instances, options: Options) -> bool:
         """See `Form.wants_rows`."""

@@ -34,8 +34,16 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
-START = """window.addEventListener("load", () => {
-  SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", validatorUrl: null, deepLinking: true});
+# every example can be sent at once; light or dark, as the reader's system is
+START = """const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+window.addEventListener("load", () => {
+  SwaggerUIBundle({
+    url: "/openapi.json", dom_id: "#docs", validatorUrl: null, deepLinking: true,
+    tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0,
+  });
 });
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,11 +10,15 @@ import numpy as np
 from marshmallow import RAISE, Schema, ValidationError, fields
 
 from model import units
-from model.domain import Feature, Value, Violation, check, number_text, to_matrix, unit_message
+from model.domain import Feature, FloatMatrix, Value, Violation, check, number_text, to_matrix, unit_message
 from model.predictor import Predictor
 from service.decode import json_type, too_many
 from service.errors import ImplausibleValue, InvalidInstance, Problem, ServiceError, pointer
 from service.instances import Conversion, Instances, Options, row_pointer
+
+# rows of a batch, and the names of their columns if they are arrays → float32, shape (n, d), and the positions of those
+# rows that were left out
+LayOut = Callable[[list[Any], list[str] | None], tuple[FloatMatrix, Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,20 @@ def instance_schema(features: Sequence[Feature]) -> type[Schema]:
 class Judge:
     """Decides about a decoded body and words the refusal."""
 
-    def __init__(self, predictor: Predictor, max_instances: int) -> None:
-        """Build the schema of the predictor's manifest."""
+    def __init__(self, predictor: Predictor, max_instances: int, lay_out: LayOut | None = None) -> None:
+        """Build the schema of the predictor's manifest.
+
+        Args:
+            predictor: the model, which says what is novel.
+            max_instances: rows in a batch.
+            lay_out: see `service.accept.Accept.lay_out`; only rows of a batch that it leaves out are looked at here.
+        """
         self._features = predictor.manifest.features
         self._names = predictor.manifest.feature_names
         self._schema = instance_schema(self._features)(unknown=RAISE)
         self._predictor = predictor
         self._max_instances = max_instances
+        self._lay_out = lay_out or self._leave_out
 
     def judge(self, body: object, options: Options) -> Instances:
         """Turn a decoded body into instances.
@@ -102,17 +113,18 @@ class Judge:
         return self._batch(body, options)
 
     def _batch(self, body: dict[str, Any], options: Options) -> Instances:
-        """Judge every row of a batch; all rows are looked at, so that 422 can win over 400."""
+        """Judge every unusual row of a batch; all of them are looked at, so that 422 can win over 400."""
         rows, columns = self._envelope(body)
-        good: list[Sequence[Value]] = []
+        matrix, unusual = self._lay_out(rows, columns)
+        good: dict[int, Sequence[Value]] = {}
         failures: dict[int, ServiceError] = {}
         converted: dict[int, tuple[Conversion, ...]] = {}
         problems: list[Problem] = []
         invalid = False
-        for index, row in enumerate(rows):
-            values, conversions, found = self._row(row, index, options, columns)
+        for index in unusual:
+            values, conversions, found = self._row(rows[index], index, options, columns)
             if not found:
-                good.append(values)
+                good[index] = values
                 if conversions:
                     converted[index] = conversions
             elif options.row_errors:
@@ -122,7 +134,15 @@ class Judge:
                 invalid = invalid or is_invalid(found)
         if problems:
             raise (InvalidInstance if invalid else ImplausibleValue)(problems)
-        return Instances(to_matrix(self._features, good), is_single=False, failures=failures, conversions=converted)
+        if good:
+            matrix[list(good)] = to_matrix(self._features, list(good.values()))
+        if failures:
+            matrix = np.delete(matrix, list(failures), axis=0)
+        return Instances(matrix, is_single=False, failures=failures, conversions=converted)
+
+    def _leave_out(self, rows: list[Any], columns: list[str] | None) -> tuple[FloatMatrix, Sequence[int]]:
+        """Lay no row out: the schema judges all of them."""
+        return np.empty((len(rows), len(self._features)), dtype=np.float32), range(len(rows))
 
     def _envelope(self, body: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
         """Check what is around the rows; returns them and, for rows given as arrays, their column names."""

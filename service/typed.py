@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from model.domain import Feature, FloatMatrix
+from model.domain import Feature, FloatMatrix, Ordinary
 from model.reference import FloatArray
 
 # how bodies begin that are decoded here; any other way to write the same goes the general way
@@ -20,20 +20,14 @@ POSITIONAL = b'{"instances":[[', b'{"instances": [['
 
 
 class Batches:
-    """Decoders made from the features: what they take is well-formed, and every value a number in its range.
+    """Decoders made from the features: what they take is well-formed, and every value an ordinary number.
 
     Keys are all there and none is unknown, but a key that stands twice is not seen: the caller counts colons.
     """
 
-    def __init__(self, features: Sequence[Feature], bounds: Sequence[tuple[float, float]]) -> None:
-        """Compile.
-
-        Args:
-            features: d features, all of them numbers that are never null, named by identifiers.
-            bounds: lowest and highest ordinary value of each.
-        """
-        self._names, self._bounds = [feature.name for feature in features], bounds
-        self._whole = [feature.dtype == "int" for feature in features]
+    def __init__(self, features: Sequence[Feature]) -> None:
+        """Compile for d features, all of them numbers that are never null, named by identifiers."""
+        self._names, self._ordinary = [feature.name for feature in features], Ordinary(features)
         # field names are our own, so that no feature's name can be one that Python or msgspec keeps for itself
         fields = [f"f{position}" for position in range(len(features))]
         renamed = dict(zip(fields, self._names, strict=True))
@@ -41,7 +35,6 @@ class Batches:
             "Row", [(name, float) for name in fields], rename=renamed, forbid_unknown_fields=True, gc=False
         )
         self._getters = [attrgetter(name) for name in fields]
-        self._lows, self._highs = np.array(bounds).T
         self._one = msgspec.json.Decoder(row)
         named = msgspec.defstruct("Named", [("instances", list[row])], forbid_unknown_fields=True)
         table = msgspec.defstruct(
@@ -64,20 +57,21 @@ class Batches:
         try:
             if body.startswith(NAMED):
                 named: Any = self._named.decode(body)
-                rows = named.instances
-                columns = [to_array(map(getter, rows), len(rows)) for getter in self._getters]
-                colons = len(rows) * len(columns) + 1
+                rows, names = named.instances, self._names
+                values = chain.from_iterable(map(getter, rows) for getter in self._getters)
+                columns = to_array(values, len(rows) * len(names)).reshape(len(names), -1)
+                colons = len(rows) * len(names) + 1
             else:
-                table: Any = self._table.decode(body)
-                rows, names = table.instances, table.features
+                given: Any = self._table.decode(body)
+                rows, names = given.instances, given.features
                 if sorted(names) != sorted(self._names):
                     return None
-                values = to_array(chain.from_iterable(rows), len(rows) * len(names)).reshape(-1, len(names))
-                columns = [values[:, names.index(name)] for name in self._names]
+                table = to_array(chain.from_iterable(rows), len(rows) * len(names)).reshape(-1, len(names))
+                columns = table[:, list(map(names.index, self._names))].T
                 colons = 2
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        matrix = self._to_matrix(columns)
+        matrix = self._ordinary.matrix(columns)
         return None if matrix is None else (matrix, colons)
 
     def decode_one(self, body: bytes) -> FloatMatrix | None:
@@ -86,24 +80,7 @@ class Batches:
             row = msgspec.structs.astuple(self._one.decode(body))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        values = np.array(row)
-        if not ((values >= self._lows) & (values <= self._highs)).all():
-            return None
-        if any(self._whole) and np.mod(values[self._whole], 1).any():
-            return None
-        return (values + 0.0).astype(np.float32)[None]
-
-    def _to_matrix(self, columns: Sequence[FloatArray]) -> FloatMatrix | None:
-        """Lay columns out if each value is in its range, and whole where it has to be."""
-        if not len(columns[0]):
-            return None
-        matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
-        for position, (column, (low, high)) in enumerate(zip(columns, self._bounds, strict=True)):
-            if column.min() < low or column.max() > high or (self._whole[position] and np.mod(column, 1).any()):
-                return None
-            # no negative zero
-            matrix[:, position] = column + 0.0
-        return matrix
+        return self._ordinary.matrix(np.array(row)[:, None])
 
 
 def to_array(values: Iterable[float], count: int) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 
@@ -22,23 +24,59 @@ from scripts.deploy.gcloud import CommandError, run
 FAILED = 1
 
 
+class Done(NamedTuple):
+    """What became of the steps.
+
+    Attributes:
+        made: names of what was made.
+        there: names of what was there already.
+        github: the variables that GitHub must know, by name.
+    """
+
+    made: list[str]
+    there: list[str]
+    github: dict[str, str]
+
+
 def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; returns 0, or 1 if a step failed: run it again when its cause is mended."""
     given = _parser().parse_args(arguments)
     steps = plan.steps(given.project, given.region, given.github)
     if given.dry_run:
-        for step in (*steps, *plan.last_rights(given.project, given.github, "serviceAccount:SINK", "NUMBER")):
-            print(f"# {step.name}\n{shlex.join(step.do)}")
+        _print_commands(
+            [*steps, *plan.last_rights(given.project, given.github, "serviceAccount:SINK", "NUMBER")], given
+        )
         return 0
+    done = Done(made=[], there=[], github={})
+    status = 0
     try:
-        made = [step.name for step in steps if _settle(step, env)]
-        _let_in(given.project, given.github, env)
+        for step in steps:
+            _settle(step, env, done)
+        made = len(done.made)
+        _let_in(given.project, given.github, env, done)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    print(f"{len(made)} of {len(steps)} things were made, the others were there")
-    _print_roles(steps)
-    return 0
+        status = FAILED
+    roles = [step.name for step in steps if step.name.startswith("roles/")]
+    if given.json:
+        # what was made before a failure stays, and is told
+        print(json.dumps({**done._asdict(), "roles": roles}))
+    elif status == 0:
+        print(f"{made} of {len(steps)} things were made, the others were there")
+        # who may do what, and nothing more than that
+        print("\n".join(["roles:", *(f"  {name}" for name in roles)]))
+        if done.github:
+            print("set in GitHub:", *(f"{name}={value}" for name, value in done.github.items()))
+    return status
+
+
+def _print_commands(steps: Sequence[Step], given: argparse.Namespace) -> None:
+    """Print every command that would make something."""
+    if given.json:
+        print(json.dumps([{"name": step.name, "command": step.do} for step in steps]))
+        return
+    for step in steps:
+        print(f"# {step.name}\n{shlex.join(step.do)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,19 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--region", required=True, help="where everything lives, such as europe-west1")
     parser.add_argument("--github", default="", help="owner/name of the repository whose main branch deploys")
     parser.add_argument("--dry-run", action="store_true", help="print every command that would make something")
+    parser.add_argument("--json", action="store_true", help="print what was made, or would be run, as JSON")
     return parser
 
 
-def _settle(step: Step, env: Mapping[str, str]) -> bool:
-    """Make what a step is about, unless it is there; returns whether it was made."""
+def _settle(step: Step, env: Mapping[str, str], done: Done) -> None:
+    """Make what a step is about, unless it is there, and note which."""
     asked = subprocess.run(step.ask, env=dict(env), capture_output=True, text=True, check=False)
     said = {line.strip() for line in asked.stdout.splitlines()}
     if asked.returncode == 0 and said.issuperset(step.expected):
-        print(f"is there  {step.name}", flush=True)
-        return False
+        print(f"is there  {step.name}", file=sys.stderr, flush=True)
+        done.there.append(step.name)
+        return
     run(step.do, env, stdin=_key(step, env))
-    print(f"made      {step.name}", flush=True)
-    return True
+    print(f"made      {step.name}", file=sys.stderr, flush=True)
+    done.made.append(step.name)
 
 
 def _key(step: Step, env: Mapping[str, str]) -> str | None:
@@ -84,24 +124,16 @@ def _key(step: Step, env: Mapping[str, str]) -> str | None:
         return make_keys(Path(folder) / "keys")[0].read_text()
 
 
-def _let_in(project: str, github: str, env: Mapping[str, str]) -> None:
+def _let_in(project: str, github: str, env: Mapping[str, str], done: Done) -> None:
     """Let the log sink write to its dataset and GitHub act as the build: both have names only once they are there."""
     show = ["gcloud", "logging", "sinks", "describe", "rookery-predictions", f"--project={project}"]
     writer = run([*show, "--format=value(writerIdentity)"], env)
     number = run(["gcloud", "projects", "describe", project, "--format=value(projectNumber)"], env)
     for step in plan.last_rights(project, github, writer, number):
-        _settle(step, env)
+        _settle(step, env, done)
     if github:
         provider = f"{plan.pool(number)}/providers/github"
-        print(f"set in GitHub: ROOKERY_IDENTITY_PROVIDER={provider} ROOKERY_PROJECT={project}")
-
-
-def _print_roles(steps: Sequence[Step]) -> None:
-    """Print who may do what, and nothing more than that."""
-    print("roles:")
-    for step in steps:
-        if step.name.startswith("roles/"):
-            print(f"  {step.name}")
+        done.github.update(ROOKERY_IDENTITY_PROVIDER=provider, ROOKERY_PROJECT=project)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -89,6 +90,7 @@ def parser() -> Parser:
 
 def _where() -> Parser:
     where = Parser(add_help=False, parents=[arguments.where()])
+    where.add_argument("--json", action="store_true", help="print JSON")
     where.add_argument("--public", action="store_true", help="let everybody call it; else callers need a token")
     return where
 
@@ -136,7 +138,7 @@ def _release(given: argparse.Namespace, image: str) -> Release:
 
 def _render(given: argparse.Namespace, _: Mapping[str, str]) -> None:
     body = fill(yaml.safe_load(given.file.read_text()), _release(given, given.image))
-    print(yaml.safe_dump(body, sort_keys=False), end="")
+    print(json.dumps(body) if given.json else yaml.safe_dump(body, sort_keys=False).rstrip())
 
 
 def _revision(given: argparse.Namespace, env: Mapping[str, str]) -> None:
@@ -148,7 +150,12 @@ def _revision(given: argparse.Namespace, env: Mapping[str, str]) -> None:
         _smoke(services, release, made, prober(made.url), rules)
     if given.public:
         run(open_command(given), env)
-    print(f"CLOUD_RUN_URL={made.url}\nCANDIDATE_URL={made.candidate_url}\nREVISION={release.revision}")
+    _tell(given, cloud_run_url=made.url, candidate_url=made.candidate_url, revision=release.revision)
+
+
+def _tell(given: argparse.Namespace, **found: str) -> None:
+    """Print what was deployed: for a script, or as lines that a shell reads too."""
+    print(json.dumps(found) if given.json else "\n".join(f"{name.upper()}={value}" for name, value in found.items()))
 
 
 def _prober(given: argparse.Namespace, env: Mapping[str, str]) -> tuple[Plan, Callable[[str], Prober]]:
@@ -188,7 +195,7 @@ def _submit(given: argparse.Namespace, env: Mapping[str, str]) -> None:
     if given.public:
         # with the caller's own rights: the build's account cannot open a service
         run(open_command(given), env)
-    print(f"CLOUD_RUN_URL={found['status']['url']}")
+    _tell(given, cloud_run_url=found["status"]["url"])
 
 
 def _services(given: argparse.Namespace, env: Mapping[str, str]) -> Services:

@@ -12,7 +12,7 @@ from scripts.rollout.cloudrun import CloudRun, Services
 from scripts.rollout.doors import Prober
 from scripts.rollout.gate import judge_probe
 from scripts.rollout.plan import Plan
-from scripts.rollout.state import Phase, State
+from scripts.rollout.state import Phase
 from scripts.rollout.verdict import Judgement, Verdict, together
 
 # a new address and its rights are known everywhere only after a while
@@ -64,17 +64,7 @@ def note_unfit(services: Services, service: str, revision: str, reason: str, now
         Conflict, Unavailable, Refused: see `Platform.write`; then it is not noted.
     """
     platform = CloudRun(services, service)
-    state = State(
-        rollout=f"{revision}@{now_seconds:.0f}",
-        plan="canary",
-        candidate=revision,
-        stable=revision,
-        phase=Phase.ROLLED_BACK,
-        step=-1,
-        began_seconds=now_seconds,
-        since_seconds=now_seconds,
-        holder="deploy",
-        reason=reason,
-    )
+    begun = states.new(revision, revision, "canary", now_seconds, holder="deploy")
+    state = begun.at(Phase.ROLLED_BACK, now_seconds, reason)
     found = platform.read()
     platform.write(replace(found, annotations=states.annotated(found, state)))

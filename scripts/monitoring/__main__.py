@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -33,16 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--project", required=True, help="the project's id")
     parser.add_argument("--channel", default="", help="who is told: an address for mail, or a channel's full name")
     parser.add_argument("--dry-run", action="store_true", help="print every command, run none")
+    parser.add_argument("--json", action="store_true", help="print what became of each, or each command, as JSON")
     parser.add_argument("--folder", type=Path, default=files.FOLDER, help="of the files (default: deploy/monitoring)")
     given = parser.parse_args(arguments)
     if not CHANNEL.fullmatch(given.channel):
         parser.error("--channel: name who is told, an address for mail or projects/…/notificationChannels/…")
+    kept: list[object] = []
+    act = commands.run if not given.dry_run else commands.keeping(kept) if given.json else commands.show
+    tell = (lambda **told: kept.append(told)) if given.json else commands.say
+    status = APPLIED
     try:
-        Applying(given.project, given.folder, commands.show if given.dry_run else commands.run).apply(given.channel)
+        Applying(given.project, given.folder, act, tell, is_real=not given.dry_run).apply(given.channel)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    return APPLIED
+        status = FAILED
+    if given.json:
+        # what was applied before a failure stays, and is told
+        print(json.dumps(kept))
+    return status
 
 
 if __name__ == "__main__":

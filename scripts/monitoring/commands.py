@@ -19,6 +19,7 @@ UNKNOWN = "NAME"
 TRACKS = {"channels": ("beta",), "policies": ("alpha",)}
 
 Run = Callable[[Sequence[str]], str]
+Tell = Callable[..., None]
 
 
 class CommandError(Exception):
@@ -46,13 +47,35 @@ def show(command: Sequence[str]) -> str:
     return ""
 
 
+def keeping(kept: list[object]) -> Run:
+    """Return what keeps a command, as a list of words, in place of running it."""
+
+    def keep(command: Sequence[str]) -> str:
+        kept.append(list(command))
+        return ""
+
+    return keep
+
+
+def say(*, what: str, kind: str, name: str) -> None:
+    """Print what became of one thing."""
+    print(f"{what}: {kind} {name}", flush=True)
+
+
 class Applying:
     """Brings files into one project."""
 
-    def __init__(self, project: str, folder: Path, act: Run = run) -> None:
-        """Take the project's id, the folder of the files, and what runs commands."""
-        self._project, self._folder, self._act = project, folder, act
-        self._is_real = act is run
+    def __init__(self, project: str, folder: Path, act: Run = run, tell: Tell = say, *, is_real: bool = True) -> None:
+        """Take what is meant and how it is done.
+
+        Args:
+            project: its id.
+            folder: of the files.
+            act: runs commands.
+            tell: told `what` became of a `kind` of thing and its `name`.
+            is_real: whether commands are run, so that their answers count.
+        """
+        self._project, self._folder, self._act, self._tell, self._is_real = project, folder, act, tell, is_real
 
     def apply(self, channel: str) -> None:
         """Apply everything that is not there as its file says; a line tells what became of each.
@@ -83,11 +106,12 @@ class Applying:
         for path in paths:
             if self._is_real:
                 wanted = json.loads(path.read_text().replace(CHANNEL, channel))
-                self._tell(self._put(kind, option, wanted, known.pop(wanted["displayName"], None)), kind, path.stem)
+                what = self._put(kind, option, wanted, known.pop(wanted["displayName"], None))
+                self._tell(what=what, kind=kind, name=path.stem)
             else:
                 self._gcloud(kind, "create", f"--{option}-from-file={path}")
         for name in known:
-            self._tell("left, has no file any more", kind, name)
+            self._tell(what="left, has no file any more", kind=kind, name=name)
 
     def _put(self, kind: str, option: str, wanted: dict[str, Any], there: Mapping[str, Any] | None) -> str:
         """Make or renew one thing, and say which."""
@@ -102,10 +126,6 @@ class Applying:
             filled.write_text(json.dumps(renewal.as_version_of(there, wanted)))
             self._gcloud(kind, "update", there["name"], f"--{option}-from-file={filled}")
             return "renewed"
-
-    def _tell(self, what: str, kind: str, name: str) -> None:
-        """Say what became of one thing."""
-        print(f"{what}: {kind} {name}", flush=True)
 
     def _list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
         """Return everything of one kind that is there."""

@@ -176,9 +176,14 @@ def begin(service: Service, plan: Plan, now_seconds: float, holder: str, digest:
     before = of(service)
     if stable == candidate and before is not None and not before.is_first:
         raise RolloutError(f"{candidate} serves everything already")
+    return new(candidate, stable, plan.name, now_seconds, holder, digest)
+
+
+def new(candidate: str, stable: str, plan: str, now_seconds: float, holder: str, digest: str = "") -> State:
+    """Return the state of a rollout that begins now; see the attributes of `State`."""
     return State(
         rollout=f"{candidate}@{now_seconds:.0f}",
-        plan=plan.name,
+        plan=plan,
         candidate=candidate,
         stable=stable,
         phase=Phase.SMOKE,

@@ -7,7 +7,7 @@ from typing import Any
 from model.manifest import Manifest
 from service import ports
 from service.config import Settings
-from service.openapi import answers, features, invocations, ops, predict, v1, v2
+from service.openapi import answers, features, invocations, ops, predict, tags, v1, v2
 from service.openapi.parts import TEXT, Paths, Schema, closed
 
 
@@ -18,16 +18,21 @@ def document(manifest: Manifest, settings: Settings) -> dict[str, Any]:
         manifest: where features, units, ranges and classes come from.
         settings: limits, and what is switched on.
     """
-    spec = features.described(f"Rookery: {manifest.title}", settings.commit, _description(manifest), manifest)
+    version = "not released" if settings.commit == "unknown" else settings.commit
+    spec = features.described(f"Rookery: {manifest.title}", version, _description(manifest), manifest)
     schemas, paths = _parts(manifest, settings)
     for name, component in schemas.items():
         spec.components.schema(name, component)
     if settings.feedback:
         _add_feedback(spec.components, manifest, settings)
         paths |= ops.feedback(manifest.classes[0])
-    for path, operations in paths.items():
-        if settings.ops_port is None or path not in ports.MOVED:
-            spec.path(path, operations=operations)
+    here = {
+        path: operations for path, operations in paths.items() if settings.ops_port is None or path not in ports.MOVED
+    }
+    for tag in tags.used(here):
+        spec.tag(tag)
+    for path, operations in here.items():
+        spec.path(path, operations=operations)
     return spec.to_dict()
 
 

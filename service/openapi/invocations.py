@@ -11,12 +11,12 @@ from typing import Any
 from model.manifest import Manifest, example
 from service.config import Settings
 from service.dialects import MLFLOW_CODES
-from service.openapi import answers, features, v2
+from service.openapi import answers, features, tags, v2
 from service.openapi.parts import BODY, TEXT, Operation, Paths, Refusals, Schema, closed, ref, response, telling
 from service.protocols.invocations import CSV, INPUTS, INSTANCES, LINES, RECORDS, SPLIT
 from service.reply import JSON
 
-TAGS = ["MLflow and SageMaker"]
+TAGS = [tags.INVOCATIONS]
 WARNING: Schema = {"Warning": {"description": "Names the columns that were passed over", "schema": TEXT}}
 
 _REFUSALS = Refusals(JSON, "CodedError")

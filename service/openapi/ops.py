@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.openapi import predict
+from service.openapi import predict, tags
 from service.openapi.parts import TEXT, Paths, Refusals, Schema, closed, ref, response, telling
 from service.reply import JSON, PROBLEM
 
-# path, what it tells, schema, and whether it needs a model
+# path, what it tells, schema, whether it needs a model, and the group it belongs to
 ROUTES = (
-    ("/model", "The model card: the manifest without the golden rows", "ModelCard", True),
-    ("/model/drift", "What this instance has seen, against the training data", "Drift", True),
-    ("/health/live", "200 while the process works", "Health", False),
-    ("/health/ready", "200 once a model is verified, loaded and proven on its golden rows", "Health", True),
-    ("/version", "Commit, build time, bundle digest, library versions", "Version", False),
-    ("/openapi.json", "This document", "Document", True),
+    ("/model", "The model card: the manifest without the golden rows", "ModelCard", True, tags.MODEL),
+    ("/model/drift", "What this instance has seen, against the training data", "Drift", True, tags.MODEL),
+    ("/health/live", "200 while the process works", "Health", False, tags.HEALTH),
+    (
+        "/health/ready",
+        "200 once a model is verified, loaded and proven on its golden rows",
+        "Health",
+        True,
+        tags.HEALTH,
+    ),
+    ("/version", "Commit, build time, bundle digest, library versions", "Version", False, tags.ABOUT),
+    ("/openapi.json", "This document", "Document", True, tags.ABOUT),
 )
 WRONG_METHOD = {"405": "Wrong method"}
 UNREADY = {"503": "No verified model (code: no_model; `reason` has the cause)"}
@@ -48,12 +54,12 @@ def schemas() -> dict[str, Schema]:
 def paths() -> Paths:
     """Return the paths that are always there."""
     found = {
-        path: telling(text, ref(schema), _REFUSALS.of({**WRONG_METHOD, **(UNREADY if needs_model else {})}))
-        for path, text, schema, needs_model in ROUTES
+        path: telling(text, ref(schema), _REFUSALS.of({**WRONG_METHOD, **(UNREADY if needs_model else {})}), tags=[tag])
+        for path, text, schema, needs_model, tag in ROUTES
     }
     summary = "Everything that is counted, in Prometheus' text format"
     responses = {"200": response(summary, {"text/plain": TEXT}), **_REFUSALS.of(WRONG_METHOD)}
-    return {**found, "/metrics": {"get": {"summary": summary, "responses": responses}}}
+    return {**found, "/metrics": {"get": {"summary": summary, "tags": [tags.METRICS], "responses": responses}}}
 
 
 def feedback(label: str) -> Paths:
@@ -61,6 +67,7 @@ def feedback(label: str) -> Paths:
     told: dict[str, Any] = {"request_id": "the-request", "label": label}
     operation = {
         "operationId": "feedback",
+        "tags": [tags.FEEDBACK],
         "summary": "Say what turned out to be true about a prediction",
         "requestBody": {
             "required": True,

@@ -6,7 +6,7 @@ from typing import Any
 
 from model.manifest import Manifest, example
 from service.config import Settings
-from service.openapi import features
+from service.openapi import features, tags
 from service.openapi.parts import BODY, REQUEST_ID, TEXT, Paths, Refusals, Schema, closed, ref, response
 from service.reply import JSON, PROBLEM
 
@@ -67,6 +67,7 @@ def paths(manifest: Manifest, settings: Settings) -> Paths:
     refused["415"]["headers"] = {**REQUEST_ID, **ACCEPT_ENCODING}
     operation = {
         "operationId": "predict",
+        "tags": [tags.PREDICT],
         "summary": f"Predict {manifest.label}",
         "parameters": [
             _parameter("explain", ["true", "false"], "Add what each feature contributes"),

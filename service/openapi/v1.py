@@ -7,7 +7,7 @@ from typing import Any
 from model.manifest import Manifest, example
 from service.config import Settings
 from service.dialects import OWN
-from service.openapi import answers, features, v2
+from service.openapi import answers, features, tags, v2
 from service.openapi.parts import BODY, TEXT, Operation, Paths, Refusals, Schema, closed, named, ref, response, telling
 from service.protocols.v1 import IGNORED
 from service.reply import JSON
@@ -28,7 +28,7 @@ def schemas(manifest: Manifest, settings: Settings) -> dict[str, Schema]:
 
 def paths(manifest: Manifest, settings: Settings) -> Paths:
     """Return KServe's paths."""
-    model, tags = named("model", manifest.name, "The model that is served"), ["KServe v1"]
+    model, group = named("model", manifest.name, "The model that is served"), [tags.V1]
     path = "/v1/models/{model}"
     told = _REFUSALS.of({**v2.WRONG_METHOD, **v2.UNREADY})
     ready = closed({"name": TEXT, "ready": {"const": True}})
@@ -36,21 +36,21 @@ def paths(manifest: Manifest, settings: Settings) -> Paths:
     refused = {**_REFUSALS.of(v2.OTHER_MODEL), **told}
     predict = _predict(manifest, settings, v2.OTHER_MODEL)
     return {
-        "/v1/models": telling("The models there are", models, told, tags=tags),
-        path: telling("200 once it is ready", ready, refused, parameters=[model], tags=tags),
-        f"{path}:predict": {"post": {**predict, "parameters": [model], "tags": tags}},
+        "/v1/models": telling("The models there are", models, told, tags=group),
+        path: telling("200 once it is ready", ready, refused, parameters=[model], tags=group),
+        f"{path}:predict": {"post": {**predict, "parameters": [model], "tags": group}},
     }
 
 
 def vertex_paths(manifest: Manifest, settings: Settings) -> Paths:
     """Return the paths that Vertex AI names, unless they are our own."""
-    health, predict, tags = settings.vertex_health_route, settings.vertex_predict_route, ["Vertex AI"]
+    health, predict, group = settings.vertex_health_route, settings.vertex_predict_route, [tags.VERTEX]
     found: Paths = {}
     if health and health not in OWN:
         told = _REFUSALS.of({**v2.WRONG_METHOD, **v2.UNREADY})
-        found[health] = telling("200 once a model is ready", closed({"status": TEXT}), told, tags=tags)
+        found[health] = telling("200 once a model is ready", closed({"status": TEXT}), told, tags=group)
     if predict and predict not in OWN:
-        found.setdefault(predict, {})["post"] = {**_predict(manifest, settings, {}), "tags": tags}
+        found.setdefault(predict, {})["post"] = {**_predict(manifest, settings, {}), "tags": group}
     return found
 
 

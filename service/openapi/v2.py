@@ -12,7 +12,7 @@ from typing import Any
 from model.domain import Feature
 from model.manifest import Manifest, example
 from service.config import Settings
-from service.openapi import features, predict
+from service.openapi import features, predict, tags
 from service.openapi.parts import BODY, TEXT, Operation, Paths, Refusals, Schema, closed, named, ref, response, telling
 from service.protocols.tensors import NUMERIC, TAKEN
 from service.protocols.tensors import TEXT as TEXTS
@@ -49,31 +49,31 @@ def paths(manifest: Manifest, settings: Settings) -> Paths:
     """Return the paths."""
     model = named("model", manifest.name, "The model that is served")
     version = named("version", manifest.version, "Its version")
-    tags = ["Open Inference Protocol"]
+    group = [tags.V2]
     ready = closed({"name": TEXT, "ready": {"const": True}})
     found = {
-        "/v2": telling("The server", ref("ServerMetadata"), _REFUSALS.of(WRONG_METHOD), tags=tags),
+        "/v2": telling("The server", ref("ServerMetadata"), _REFUSALS.of(WRONG_METHOD), tags=group),
         "/v2/health/live": telling(
-            "200 while the process works", closed({"live": {"const": True}}), _REFUSALS.of(WRONG_METHOD), tags=tags
+            "200 while the process works", closed({"live": {"const": True}}), _REFUSALS.of(WRONG_METHOD), tags=group
         ),
         "/v2/health/ready": telling(
             "200 once a model is ready",
             closed({"live": {"const": True}, "ready": {"const": True}}),
             _REFUSALS.of({**WRONG_METHOD, **UNREADY}),
-            tags=tags,
+            tags=group,
         ),
         "/v2/models": telling(
             "The models there are",
             closed({"models": {"type": "array", "items": TEXT}}),
             _REFUSALS.of({**WRONG_METHOD, **UNREADY}),
-            tags=tags,
+            tags=group,
         ),
     }
     told = _REFUSALS.of({**OTHER_MODEL, **WRONG_METHOD, **UNREADY})
     for path, names in ((MODEL, [model]), (VERSIONED, [model, version])):
-        found[path] = telling("The model's tensors", ref("ModelMetadata"), told, parameters=names, tags=tags)
-        found[f"{path}/ready"] = telling("200 once it is ready", ready, told, parameters=names, tags=tags)
-        found[f"{path}/infer"] = {"post": {**_infer(manifest, settings, names), "tags": tags}}
+        found[path] = telling("The model's tensors", ref("ModelMetadata"), told, parameters=names, tags=group)
+        found[f"{path}/ready"] = telling("200 once it is ready", ready, told, parameters=names, tags=group)
+        found[f"{path}/infer"] = {"post": {**_infer(manifest, settings, names), "tags": group}}
     return found
 
 

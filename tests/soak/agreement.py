@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -26,13 +27,14 @@ class Disagreement(Exception):
 
 
 class Ways:
-    """Both ways in for one model: fast accept, and strict decoding with the schema."""
+    """The ways in for one model: fast accept, the schema for unusual rows alone, and the schema for all."""
 
     def __init__(self, predictor: Predictor) -> None:
         """Derive them from the manifest."""
         self._manifest: Manifest = predictor.manifest
         self._accept = Accept(predictor.manifest, MAX_INSTANCES)
         self._judge = Judge(predictor, MAX_INSTANCES)
+        self._mixed = Judge(predictor, MAX_INSTANCES, self._accept.lay_out)
         self._limits = Limits.of(predictor.manifest.features, MAX_INSTANCES)
 
     def check(self, body: bytes) -> str:
@@ -49,6 +51,9 @@ class Ways:
             decode.refuse_excess(body, self._limits)
         except ServiceError as error:
             return _refused(error)
+        for options in (DEFAULTS, LENIENT):
+            if _outcome(self._mixed, decode.read, body, options) != _outcome(self._judge, decode.strict, body, options):
+                raise Disagreement("judged otherwise among ordinary rows")
         fast = self._accept.accept(body)
         try:
             slow = self._judge.judge(decode.strict(body), DEFAULTS)
@@ -80,10 +85,24 @@ class Ways:
                 raise Disagreement(f"{feature.name} is out of its range")
 
 
+def _outcome(judge: Judge, read: Callable[[bytes], object], body: bytes, options: Options) -> object:
+    """Return all that must be equal of what a schema says: instances, or the bytes of the refusal."""
+    try:
+        return _meaning(judge.judge(read(body), options))
+    except ServiceError as error:
+        return _document(error)
+
+
+def _document(error: ServiceError) -> bytes:
+    """Return the bytes of a refusal."""
+    return to_reply(error, "test-1", ()).body
+
+
 def _meaning(instances: Instances) -> tuple[object, ...]:
     """Return all that must be equal."""
     matrix = instances.matrix
-    rest = len(instances), dict(instances.failures), dict(instances.conversions)
+    failures = {index: _document(error) for index, error in instances.failures.items()}
+    rest = len(instances), failures, dict(instances.conversions)
     return instances.is_single, matrix.shape, matrix.dtype, matrix.tobytes(), *rest
 
 

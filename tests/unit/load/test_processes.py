@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from load import processes
 
@@ -23,3 +26,13 @@ def test_children_count_for_memory_and_time():
     finally:
         child.communicate(b"\n")
     assert child.pid not in processes.family(os.getpid())
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_command_runs_on_its_cores_whatever_its_status(status: int, tmp_path: Path):
+    program = f"import os, sys; print(os.getcwd(), os.sched_getaffinity(0)); sys.exit({status})"
+
+    done = processes.run_on([processes.LOAD_CORE], [sys.executable, "-c", program], tmp_path)
+
+    assert (done.returncode, done.stderr) == (status, "")
+    assert done.stdout == f"{tmp_path} {{{processes.LOAD_CORE}}}\n"

@@ -110,7 +110,7 @@ def test_nulls_and_closed_lists_are_counted_beside_numbers(rows):
     columns = [random.uniform(-10, 110, rows), random.integers(0, 4, rows), random.integers(0, 2, rows)]
     values = np.vstack([*columns, random.uniform(0, 100, rows)])
     values[random.random((4, rows)) < [[0.3], [0.3], [0], [0]]] = np.nan
-    bins = Baseline(variables).bins()
+    bins = Baseline(variables).bins
 
     for variable, column, counts in zip(variables, values, bins.split(bins.count(values)), strict=True):
         assert counts.tolist() == variable.count(column).tolist()

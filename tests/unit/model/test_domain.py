@@ -7,12 +7,12 @@ import pytest
 
 from model.domain import (
     ConfusedUnit,
+    Ordinary,
     Reading,
     Violation,
     check,
     number_text,
     one_hot,
-    ordinary,
     plausible_bounds,
     to_matrix,
     unit_message,
@@ -150,29 +150,54 @@ def test_unit_message_lists_readings_in_the_given_order():
     assert message.index("inches") < message.index("centimeters")
 
 
+PLAIN = (number("a", confused_units=(CM,)), number("b"))
+WHOLE = (number("a", dtype="int", hard=(-10, 1e18), plausible=(0, 10)),)
+NULLABLE = (number("a", nullable=True), number("b", dtype="int", nullable=True))
+
+
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("features", "rows", "expected"),
     [
-        ([[10, 10], [90, 90]], True),
-        ([[10, 9.99]], False),
-        ([[50, 91]], False),
-        ([[np.nan, 50]], False),
-        (np.empty((0, 2)), True),
+        (PLAIN, [[10, 10], [90, 90]], [True, True]),
+        (PLAIN, [[10, 10], [9.99, 10], [10, 9.99]], [True, False, True]),
+        (PLAIN, [[90.1, 90], [10, 1e9], [10, -1e9]], [False, False, False]),
+        (PLAIN, [[np.nan, 50], [50, np.nan]], [False, False]),
+        (PLAIN, [[np.inf, 50], [50, -np.inf]], [False, False]),
+        (PLAIN, np.empty((0, 2)), []),
+        (WHOLE, [[7], [7.5], [-0.0], [1e17], [np.inf]], [True, False, True, True, False]),
     ],
-    ids=["ends included", "below", "above", "null", "no rows"],
+    ids=["ends included", "outside plausible", "outside hard", "null", "infinite", "no rows", "whole"],
 )
-def test_ordinary_means_every_value_is_plausible(rows, expected):
-    assert expected is ordinary([number("a"), number("b")], np.array(rows, dtype=np.float64))
+def test_ordinary_rows_need_no_closer_look(features, rows, expected):
+    columns = np.array(rows, dtype=np.float64).T
+
+    assert Ordinary(features).rows(columns).tolist() == expected
+    assert (Ordinary(features).matrix(columns) is not None) == all(expected)
+
+
+def test_null_is_ordinary_where_it_is_allowed_and_meant():
+    columns = np.array([[np.nan, 50], [np.nan, np.nan], [np.nan, 7.5], [np.nan, np.inf]]).T
+
+    assert Ordinary(NULLABLE, nan_is_null=True).rows(columns).tolist() == [True, True, False, False]
+    assert not Ordinary(NULLABLE).rows(columns).any()
+    assert not Ordinary(PLAIN, nan_is_null=True).rows(columns).any()
+
+
+def test_ordinary_columns_are_laid_out_like_any_rows():
+    rows = [[-0.0, 1 / 3], [2.0**24 + 1, 7.0]]
+    features = (number("a", hard=(-1, 1e9)), number("b", hard=(0, 10)))
+
+    assert Ordinary(features).matrix(np.array(rows).T).tobytes() == to_matrix(features, rows).tobytes()
 
 
 def test_ordinary_rows_are_never_refused():
     features = [SIZE, number("b", hard=(0, 80), plausible=(10, 80))]
     rows = np.random.default_rng(3).uniform(-20, 120, size=(500, 2))
-    seen = {ordinary(features, row[None]) for row in rows}
+    found = Ordinary(features).rows(rows.T).tolist()
 
-    assert {True, False} == seen
-    for row in rows:
-        if ordinary(features, row[None]):
+    assert {True, False} == set(found)
+    for row, is_ordinary in zip(rows, found, strict=True):
+        if is_ordinary:
             assert [check(f, float(v)) for f, v in zip(features, row, strict=True)] == [None, None]
 
 

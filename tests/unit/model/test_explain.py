@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from model import dataset, engines, predictor, spec, train, tree_shap, verify
+from model import dataset, engines, predictor, spec, train, verify
 from model.dataset import Dataset
 from model.explain import EXACT_FEATURES, FLOOR, Explainer, log_odds
 from model.predictor import Predictor
@@ -172,14 +172,15 @@ def test_trees_are_explained_without_xgboost(penguins: VerifiedBundle, monkeypat
 
 
 @pytest.mark.parametrize("engine", ["tables", "xgboost"])
-def test_large_forests_are_explained_by_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch, engine):
+def test_large_forests_are_explained_by_xgboost(penguins: VerifiedBundle, engine):
     loaded, other = predictor.load(penguins, engine), predictor.load(penguins)
     rows = loaded.golden_matrix()
     classes = loaded.predict(rows).classes
     expected = other.explain(rows, classes)
-    monkeypatch.setattr(tree_shap, "MAX_CONDITIONS", 10)
 
-    found = loaded.explain(rows, classes)
+    found = Explainer(penguins, loaded.engine, max_conditions=10).explain(rows, classes)
+
+    assert found is not None
 
     np.testing.assert_allclose(expected.values, found.values, atol=1e-5)
     np.testing.assert_allclose(expected.base, found.base, atol=1e-5)
@@ -187,11 +188,11 @@ def test_large_forests_are_explained_by_xgboost(penguins: VerifiedBundle, monkey
 
 def test_large_forests_are_not_explained_without_xgboost(penguins: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    monkeypatch.setattr(tree_shap, "MAX_CONDITIONS", 10)
     loaded = predictor.load(penguins)
+    explainer = Explainer(penguins, loaded.engine, max_conditions=10)
 
-    assert loaded.explain(loaded.golden_matrix()[:1], np.array([0])) is None
-    assert loaded.no_contributions_reason.startswith("explanations of so large a forest need xgboost")
+    assert explainer.explain(loaded.golden_matrix()[:1], np.array([0])) is None
+    assert explainer.unavailable_reason.startswith("explanations of so large a forest need xgboost")
 
 
 def test_linear_models_are_explained_without_xgboost(iris: VerifiedBundle, monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,7 @@ import pytest
 from onnx import ModelProto
 
 from model import engines, inspect, inspect_onnx, inspect_proto, inspect_trees
+from model.errors import BundleError
 from model.verify import VerifiedBundle
 from tests.soak import trials
 from tests.soak.damage import PRUNED, tempered
@@ -20,7 +21,7 @@ from tests.soak.edits import edit_json
 from tests.soak.graphs import edit_onnx
 from tests.soak.trials import Subject
 from tests.unit.model import toy
-from tests.unit.model.files import ESTIMATORS, SHAPES, XGBOOSTS, made, refusal
+from tests.unit.model.files import ESTIMATORS, SHAPES, XGBOOSTS, made
 
 
 @pytest.mark.parametrize("temperature", [None, 1.7], ids=["plain", "tempered"])
@@ -75,18 +76,16 @@ def test_check_imports_no_native_loader():
     assert found.strip() == ""
 
 
-def test_large_file_is_refused_before_it_is_read(penguins, monkeypatch):
-    monkeypatch.setattr(inspect, "MAX_BYTES", 10)
+def test_large_file_is_refused_before_it_is_read(penguins):
+    with pytest.raises(BundleError, match=r"^structure_invalid: model\.json: it has 11 bytes, more than 10$"):
+        inspect.check({"model.json": b"{" * 11}, penguins.manifest, max_bytes=10)
 
-    assert "more than 10" in refusal(b"{" * 11, "model.json", penguins.manifest)
 
-
-def test_number_of_nodes_is_bounded(monkeypatch):
-    monkeypatch.setattr(inspect_trees, "MAX_NODES", 2)
+def test_number_of_nodes_is_bounded():
     leaf = np.array([-1, -1, -1])
 
     with pytest.raises(inspect_trees.StructureInvalid, match="more than 2"):
-        inspect_trees.check_trees(np.array([1, 1, 1]), leaf, leaf, leaf > 0)
+        inspect_trees.check_trees(np.array([1, 1, 1]), leaf, leaf, leaf > 0, max_nodes=2)
     with pytest.raises(inspect_trees.StructureInvalid, match="no trees"):
         inspect_trees.check_trees(leaf[:0], leaf[:0], leaf[:0], leaf[:0] > 0)
 

@@ -202,6 +202,34 @@ def test_bad_rows_can_be_mended_and_scored_again(run, tmp_path):
     assert [row["label"] for row in rows] == ["Adelie", "Adelie"]
 
 
+def test_a_script_reads_what_became_of_the_rows(bundles, tmp_path, capsys):
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"{HEADER}\n{GOOD}\n39.1,x,181,3750\n")
+    arguments = [str(bundles["penguins"]), str(source), str(target), "--json"]
+
+    assert predict.main(arguments, clock=iter([1.0, 3.0]).__next__) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told == {
+        "input": str(source),
+        "output": str(target),
+        "bad_rows": None,
+        "digest": f"sha256:{bundles['penguins'].name}",
+        "answered": 1,
+        "bad": 1,
+        "converted_values": 0,
+        "seconds": 2.0,
+    }
+
+
+@pytest.mark.parametrize("written", [["-"], ["out.csv", "--bad-rows", "-"]], ids=["answers", "bad rows"])
+def test_the_summary_and_rows_do_not_share_stdout(written, bundles, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
+
+    assert predict.main([str(bundles["penguins"]), "in.csv", *written, "--json"]) == 2
+    assert capsys.readouterr().err == "error: --json: prints to stdout, where the rows go; give them a file\n"
+
+
 def test_bad_rows_without_any_are_only_a_header(run, tmp_path):
     assert run(f"{HEADER}\n{GOOD}\n", "--bad-rows", str(tmp_path / "bad.csv"))[0] == 0
     assert (tmp_path / "bad.csv").read_text() == f"{HEADER}\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from model import compiling, tables
+from model import compiling
 from model.compiling import random_rows
 from model.domain import Feature, FloatMatrix, one_hot
 from model.engines import XGBoostEngine
@@ -160,17 +160,15 @@ def test_leaf_of_three_features_is_refused(classes):
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", ["pairs", "stumps", "one feature twice on a path", "categories, stumps"])
-def test_too_many_cells_are_refused(monkeypatch: pytest.MonkeyPatch, name, classes):
+def test_too_many_cells_are_refused(name, classes):
     features, params = CASES[name]
     payload = trained(features, classes, **params).payload()
     built = TablesEngine(payload, features, classes)._tables
     cells = sum(table.size for table in built.pairs.values())
 
-    monkeypatch.setattr(tables, "MAX_CELLS", cells)
-    TablesEngine(payload, features, classes)
-    monkeypatch.setattr(tables, "MAX_CELLS", cells - 1)
+    TablesEngine(payload, features, classes, max_cells=cells)
     with pytest.raises(EngineError, match=f"the tables would have more than {cells - 1} cells"):
-        TablesEngine(payload, features, classes)
+        TablesEngine(payload, features, classes, max_cells=cells - 1)
 
 
 DAMAGED = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model import tree_shap
 from model.engines import XGBoostEngine
 from model.errors import EngineError
+from model.explain import MAX_CONDITIONS
 from model.tree_shap import ForestTooLarge, TreeShap
 from tests.unit.model.test_tables import CASES, MIXED, numbers, probing_rows, trained
 
@@ -24,7 +24,7 @@ def test_contributions_are_those_of_xgboost(features, params, classes):
     model = trained(features, classes, **params)
     engine, rows = XGBoostEngine(model.payload(), features, classes), probing_rows(features, model)
 
-    found = TreeShap(model.payload(), features, classes).contributions(rows)
+    found = TreeShap(model.payload(), features, classes, MAX_CONDITIONS).contributions(rows)
 
     assert (np.float64, (len(rows), classes, len(features) + 1)) == (found.dtype, found.shape)
     np.testing.assert_allclose(engine.contributions(rows), found, rtol=0, atol=2e-5)
@@ -34,7 +34,7 @@ def test_contributions_are_those_of_xgboost(features, params, classes):
 @pytest.mark.parametrize(("features", "params"), DEEP.values(), ids=DEEP)
 def test_contributions_of_a_row_never_depend_on_its_batch(features, params):
     model = trained(features, 3, **params)
-    explainer, rows = TreeShap(model.payload(), features, 3), probing_rows(features, model)[:20]
+    explainer, rows = TreeShap(model.payload(), features, 3, MAX_CONDITIONS), probing_rows(features, model)[:20]
 
     alone = [explainer.contributions(rows[i : i + 1])[0] for i in range(len(rows))]
 
@@ -44,17 +44,18 @@ def test_contributions_of_a_row_never_depend_on_its_batch(features, params):
 def test_no_rows_have_no_contributions():
     model = trained(MIXED, 3)
 
-    assert TreeShap(model.payload(), MIXED, 3).contributions(np.empty((0, 4), dtype=np.float32)).shape == (0, 3, 5)
+    found = TreeShap(model.payload(), MIXED, 3, MAX_CONDITIONS).contributions(np.empty((0, 4), dtype=np.float32))
+
+    assert found.shape == (0, 3, 5)
 
 
-def test_a_forest_that_is_too_large_is_left_to_xgboost(monkeypatch: pytest.MonkeyPatch):
+def test_a_forest_that_is_too_large_is_left_to_xgboost():
     model = trained(MIXED, 3)
-    monkeypatch.setattr(tree_shap, "MAX_CONDITIONS", 10)
 
     with pytest.raises(ForestTooLarge, match="the trees have more than 10 conditions"):
-        TreeShap(model.payload(), MIXED, 3)
+        TreeShap(model.payload(), MIXED, 3, 10)
 
 
 def test_what_is_no_model_file_is_refused():
     with pytest.raises(EngineError, match=r"^model\.json: "):
-        TreeShap(b"junk", MIXED, 3)
+        TreeShap(b"junk", MIXED, 3, MAX_CONDITIONS)

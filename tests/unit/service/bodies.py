@@ -35,10 +35,10 @@ NUL_LETTER = "\\u0000"
 class Writer:
     """Writes one body; the same random numbers give the same body."""
 
-    def __init__(self, features: Sequence[Feature], random: Random) -> None:
+    def __init__(self, features: Sequence[Feature], random: Random, fault_share: float | None = None) -> None:
         """Choose once whether this body is faultless, so that many are."""
         self._features, self._random = features, random
-        self._fault_share = random.choice((0.0, 0.0, 0.02, 0.1))
+        self._fault_share = random.choice((0.0, 0.0, 0.02, 0.1)) if fault_share is None else fault_share
 
     def body(self) -> bytes:
         """Return a body: one instance, a batch of objects, or a batch of arrays."""
@@ -51,6 +51,14 @@ class Writer:
         if self._is_faulty(0.3):
             raw = self._damage(raw)
         return raw
+
+    def row(self, *, is_table: bool) -> str:
+        """Return one row of a batch, as an array or an object."""
+        return self._array(self._features) if is_table else self._one()
+
+    def batch(self, rows: Sequence[str], names: Sequence[str] | None) -> bytes:
+        """Return a batch of rows that are written already."""
+        return self._envelope(rows, names).encode("utf-8", errors="surrogatepass")
 
     def _is_faulty(self, weight: float = 1.0) -> bool:
         """Whether a fault happens here."""
@@ -171,6 +179,18 @@ class Writer:
         else:
             spellings.append(repr(value) + "0" if "e" not in repr(value) else repr(value))
         return self._random.choice(spellings)
+
+
+def write_mixed(features: Sequence[Feature], seed: int, most_rows: int) -> bytes:
+    """Return a batch in which unusual rows stand among ordinary ones."""
+    random = Random(seed)
+    ordinary, odd = (Writer(features, random, share) for share in (0.0, 0.15))
+    is_table = random.random() < 0.5
+    rows = [
+        writer.row(is_table=is_table)
+        for writer in random.choices((ordinary, odd), (3, 1), k=random.randint(1, most_rows))
+    ]
+    return ordinary.batch(rows, [feature.name for feature in features] if is_table else None)
 
 
 def write_body(features: Sequence[Feature], seed: int) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
-from model.domain import Feature
+from model.domain import ConfusedUnit, Feature
 from model.manifest import Manifest
 from service import decode
 from service.accept import Accept
@@ -29,7 +29,11 @@ EXAMPLES = 1000
 MAX_INSTANCES = 3
 
 WHOLE = Feature(name="count", description="", dtype="int", hard=(-(2.0**53), 2.0**53), plausible=(-(2.0**53), 2.0**53))
-SIZE = Feature(name="size", description="", dtype="float", hard=(-10, 3e38), plausible=(-1, 1e38))
+# a unit that explains no value, but makes rare ones worth a closer look
+ODD = ConfusedUnit(symbol="q", name="quectos", factor=1e300)
+SIZE = Feature(
+    name="size", description="", dtype="float", hard=(-10, 3e38), plausible=(-1, 1e38), confused_units=(ODD,)
+)
 # so many that all values of an instance are looked at together
 MANY = tuple(
     msgspec.structs.replace(SIZE if i % 2 else WHOLE, name=f"{'size' if i % 2 else 'count'}_{i}") for i in range(30)

@@ -20,6 +20,7 @@ from service.errors import NoModel
 from service.form import Call
 from service.loader import NotReady, Ready
 from tests.unit.service.calls import ADELIE, PLOT, ROWS, SETOSA, ask, codes, encode, read
+from tests.unit.service.failing import failing
 
 SETTINGS = Settings()
 MAX_REPLY_BYTES = 16 << 10
@@ -407,26 +408,12 @@ def test_without_being_asked_nothing_is_explained(answerer):
         assert "contributions" not in read(ask(answerer, ADELIE, query=query))
 
 
-class Broken:
-    """A predictor that fails in the middle of a prediction."""
-
-    def __init__(self, good: object, error: Exception) -> None:
-        """Look like a good predictor."""
-        self.manifest, self.bundle, self._error = good.manifest, good.bundle, error  # type: ignore[attr-defined]
-
-    def answers(self, matrix: object) -> None:
-        """Fail."""
-        raise self._error
-
-
 @pytest.mark.parametrize(
     "error", [RuntimeError("bill 39.1 at /work/secret"), MemoryError(), RecursionError("deep"), KeyError("x")]
 )
 @pytest.mark.parametrize("fast_path", [True, False])
 def test_what_fails_inside_is_told_to_the_log_and_not_to_the_caller(answerer, caplog, error, fast_path):
-    broken = Broken(answerer.require_model().predictor, error)
-    failing = Answerer(Ready(broken), replace(SETTINGS, fast_path=fast_path))  # type: ignore[arg-type]
-    reply = ask(failing, ADELIE)
+    reply = ask(failing(answerer, error, replace(SETTINGS, fast_path=fast_path)), ADELIE)
     assert read(reply) == {
         "type": "urn:rookery:problem:internal",
         "title": "Internal error",

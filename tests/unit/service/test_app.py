@@ -17,6 +17,7 @@ from service.config import SettingError, Settings
 from service.server import Bridge
 from tests.unit.service.bodies import write_body
 from tests.unit.service.calls import ADELIE, ROWS, Answered, request
+from tests.unit.service.failing import failing
 
 # calls a model; raise it for a long run
 EXAMPLES = 250
@@ -113,33 +114,10 @@ def test_fast_accept_and_the_schema_refuse_excess_with_the_same_bytes(doors, bod
     assert fast.status in (400, 413)
 
 
-class Broken:
-    """A predictor whose parts all fail."""
-
-    def __init__(self, good: object) -> None:
-        """Look like a good predictor until it is used."""
-        self.manifest, self.bundle = good.manifest, good.bundle  # type: ignore[attr-defined]
-
-    @property
-    def engine(self) -> object:
-        """Fail."""
-        raise RuntimeError("secret of /work/model")
-
-    def answers(self, _: object) -> object:
-        """Fail."""
-        raise RuntimeError("secret of /work/model")
-
-
-@pytest.fixture
-def failing(answerer: Answerer) -> Flask:
-    """An application whose model fails."""
-    state = replace(answerer.require_model(), predictor=Broken(answerer.require_model().predictor))  # type: ignore[arg-type]
-    return create_app(SETTINGS, Answerer(state, SETTINGS))
-
-
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("POST", "/predict/"), ("GET", "/model")])
-def test_a_failure_is_opaque_on_every_route_and_logged_with_the_request_id(failing, caplog, method, path):
-    answered = request(failing, method, path, ADELIE if method == "POST" else b"", HTTP_X_REQUEST_ID="test-1")
+def test_a_failure_is_opaque_on_every_route_and_logged_with_the_request_id(answerer, caplog, method, path):
+    app = create_app(SETTINGS, failing(answerer, RuntimeError("secret of /work/model"), SETTINGS))
+    answered = request(app, method, path, ADELIE if method == "POST" else b"", HTTP_X_REQUEST_ID="test-1")
     assert (
         answered.status,
         answered.json["request_id"],

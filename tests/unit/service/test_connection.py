@@ -17,7 +17,6 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from service import admission
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
@@ -26,6 +25,7 @@ from service.loader import NotReady
 from service.server import LOOP_BODY_BYTES, Bridge
 from tests.unit.service.bodies import write_body
 from tests.unit.service.calls import ADELIE, ROWS, SETOSA, ask, encode
+from tests.unit.service.failing import failing
 from tests.unit.service.wire import Answer, Line, Transport, raw
 
 # calls a model twice; raise it for a long run
@@ -62,6 +62,7 @@ def parser() -> Iterator[None]:
 def bridges(answerers: dict[str, Answerer]) -> Iterator[Bridges]:
     """Bridges by model, with and without a short door."""
     small = {name: Answerer(answerers[name].state, replace(SETTINGS, max_instances=3)) for name in MODELS}
+    small["failing"] = failing(answerers["penguins"], RuntimeError("inside"), SETTINGS)
     small["no model"] = Answerer(NotReady("hash_mismatch", "model.onnx is another"), SETTINGS)
     made = {
         name: {has: Bridge(create_app(SETTINGS, one), one, SETTINGS.max_body_bytes, has) for has in (True, False)}
@@ -80,7 +81,7 @@ Talk = Callable[[Line], Awaitable[Any]]
 def talk(loop: asyncio.AbstractEventLoop, bridges: Bridges) -> Callable[..., Any]:
     """Run a conversation over a new connection and hang up."""
 
-    def run(conversation: Talk, model: str = "penguins", has_short_door: bool = True, **options: int) -> Any:
+    def run(conversation: Talk, model: str = "penguins", has_short_door: bool = True, **options: float) -> Any:
         async def whole() -> Any:
             line = Line(bridges[model][has_short_door], **options)
             try:
@@ -130,16 +131,14 @@ def test_without_a_short_door_it_goes_over_the_bridge(talk, answerer):
 
 
 @pytest.mark.parametrize("model", [*MODELS, "no model"])
-def test_every_answer_on_the_spot_counts_as_a_request(talk, model, monkeypatch):
-    # a turn of the loop that is never too long, however slow the machine
-    monkeypatch.setattr(admission, "SLICE_SECONDS", 60.0)
-
+def test_every_answer_on_the_spot_counts_as_a_request(talk, model):
     async def conversation(line: Line) -> int:
         line.send(PLAIN, PLAIN, raw(b"{"))
         assert len(line.answers) == 3
         return line.worker.nr
 
-    assert talk(conversation, model) == 3
+    # a turn of the loop that is never too long, however slow the machine
+    assert talk(conversation, model, slice_seconds=60.0) == 3
 
 
 def test_without_a_model_the_door_refuses_as_the_bridge_does(talk):
@@ -778,10 +777,7 @@ def test_a_request_cut_off_behind_another_one_ends_the_connection(talk, request_
     talk(conversation)
 
 
-def test_a_long_train_gives_the_others_a_turn(talk, monkeypatch):
-    # no time is left in any turn after the first answer
-    monkeypatch.setattr(admission, "SLICE_SECONDS", 0.0)
-
+def test_a_long_train_gives_the_others_a_turn(talk):
     async def conversation(line: Line) -> list[int]:
         counts = [0]
         line.send(PLAIN * 200)
@@ -791,7 +787,8 @@ def test_a_long_train_gives_the_others_a_turn(talk, monkeypatch):
         assert line.transport.is_reading
         return [b - a for a, b in itertools.pairwise(counts)]
 
-    found = talk(conversation)
+    # no time is left in any turn after the first answer
+    found = talk(conversation, slice_seconds=0.0)
     assert (max(found), len(found) >= 199) == (1, True)
 
 
@@ -806,16 +803,14 @@ def test_what_arrives_while_others_have_their_turn_keeps_its_place(talk):
     talk(conversation)
 
 
-def test_who_goes_away_during_the_others_turn_is_forgotten(talk, monkeypatch):
-    monkeypatch.setattr(admission, "SLICE_SECONDS", 0.0)
-
+def test_who_goes_away_during_the_others_turn_is_forgotten(talk):
     async def conversation(line: Line) -> None:
         line.send(PLAIN * 100)
         await line.hang_up()
         await line.settle()
         assert line.worker.nr == 1
 
-    talk(conversation)
+    talk(conversation, slice_seconds=0.0)
 
 
 def test_the_last_request_before_a_restart_says_so(talk):
@@ -923,11 +918,8 @@ def test_each_connection_keeps_its_own_body(bridges, loop, answerers):
     assert loop.run_until_complete(conversation()) == expected
 
 
-def test_a_failure_inside_is_a_500_and_the_connection_goes_on(talk, bridges, monkeypatch, caplog):
-    answerer = bridges["penguins"][True].short_door
-    assert answerer is not None
-    monkeypatch.setattr(answerer.native, "renderer", None)
-    answers, paths, is_closed = talk(_exchange(PLAIN, PLAIN, count=2))
+def test_a_failure_inside_is_a_500_and_the_connection_goes_on(talk, caplog):
+    answers, paths, is_closed = talk(_exchange(PLAIN, PLAIN, count=2), "failing")
     assert (_codes(answers), paths, is_closed) == ([500, 500], [], False)
     assert json.loads(answers[0].body)["request_id"] == "test-1"
     assert [record.message for record in caplog.records] == ["request.failed"] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
@@ -19,10 +20,12 @@ from service.decode import (
     Limits,
     count,
     has_endless_number,
+    read,
     refuse_excess,
     strict,
 )
 from service.errors import AmbiguousBody, BodyTooLarge, MalformedBody, TooManyInstances
+from tests.unit.service.bodies import write_mixed
 
 # values; raise it for a long run
 EXAMPLES = 150
@@ -156,6 +159,41 @@ def test_what_is_read_is_what_was_written(value):
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         if depth <= MAX_DEPTH and "\x00" not in text:
             assert value == strict(text.encode())
+
+
+EXACT = {
+    "8 levels": (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH),
+    "9 levels": (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)),
+    "9 levels with a value": (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1)),
+    "the largest exact whole number": str(2**53 - 1).encode(),
+    "a whole number that may be rounded": str(2**53).encode(),
+    "the same in an array": b"[1.0, %d]" % (2**53 + 1),
+    "the same in an object": b'{"a": -%d}' % (2**53 + 1),
+    "the same in a row": b'{"instances": [{"a": 1}, {"a": %d}]}' % (2**64 - 1),
+    "beside it": b'{"instances": [[%d, "%d", 1.%d]]}' % (2**53 - 1, 2**60, 2**60),
+    "a colon in a string": b'{"a": ":"}',
+    "a key twice": b'{"a": {"b": 1, "b": 1}}',
+    "zeros": b"[-0, -0.0, 0e0, -0E5]",
+}
+
+
+def _read(way: Callable[[bytes], object], body: bytes) -> str:
+    try:
+        return repr(way(body))
+    except (MalformedBody, AmbiguousBody) as error:
+        return repr(error.problems)
+
+
+@pytest.mark.parametrize("body", EXACT.values(), ids=EXACT.keys())
+def test_the_fast_way_to_read_is_exact(body):
+    assert _read(strict, body) == _read(read, body)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_fast_way_reads_any_body_as_the_strict_way_does(seed):
+    for each in range(EXAMPLES):
+        body = write_mixed([NUMBER, TEXT], seed * EXAMPLES + each, 9)
+        assert _read(strict, body) == _read(read, body), body
 
 
 def _depth(value: object) -> int:

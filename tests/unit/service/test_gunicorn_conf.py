@@ -14,7 +14,15 @@ from service.config import Settings
 from service.loader import Ready
 
 FILE = Path(__file__).resolve().parents[3] / "service" / "gunicorn_conf.py"
-SET = ("PORT", "ROOKERY_OPS_PORT", "ROOKERY_BIND_HOST", "ROOKERY_WORKERS", "ROOKERY_LOG_LEVEL", "ROOKERY_IDLE_SECONDS")
+SET = (
+    "PORT",
+    "ROOKERY_OPS_PORT",
+    "ROOKERY_BIND_HOST",
+    "ROOKERY_WORKERS",
+    "ROOKERY_LOG_LEVEL",
+    "ROOKERY_LOG_FORMAT",
+    "ROOKERY_IDLE_SECONDS",
+)
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, **env: str) -> dict[str, object]:
@@ -33,6 +41,11 @@ def test_the_defaults_listen_on_this_machine_only(monkeypatch):
 def test_address_port_workers_and_level_come_from_the_settings(monkeypatch):
     found = _run(monkeypatch, PORT="9", ROOKERY_BIND_HOST="0.0.0.0", ROOKERY_WORKERS="3", ROOKERY_LOG_LEVEL="error")
     assert (found["bind"], found["workers"], found["loglevel"]) == (["0.0.0.0:9"], 3, "error")
+
+
+@pytest.mark.parametrize(("level", "its"), [("info", "warning"), ("debug", "debug"), ("error", "error")])
+def test_whoever_looks_on_is_not_told_what_gunicorn_does(monkeypatch, level, its):
+    assert _run(monkeypatch, ROOKERY_LOG_FORMAT="text", ROOKERY_LOG_LEVEL=level)["loglevel"] == its
 
 
 def test_operations_may_have_a_port_of_their_own(monkeypatch):
@@ -64,7 +77,7 @@ def test_every_name_is_a_setting_of_gunicorn(monkeypatch):
     from gunicorn.config import Config
 
     ours = {name for name, value in _run(monkeypatch).items() if not name.startswith("_") and not callable(value)}
-    assert ours - {"sys", "annotations"} <= set(Config().settings)
+    assert ours - {"sys", "logs", "annotations"} <= set(Config().settings)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from service.typed import NAMED, POSITIONAL, Batches
 from tests.unit.service.calls import encode
 
 FEATURES = (
-    Feature(name="size", description="", dtype="float", hard=(-10, 10), plausible=(-5, 5)),
+    Feature(name="size", description="", dtype="float", hard=(-5, 5), plausible=(-5, 5)),
     Feature(name="count", description="", dtype="int", hard=(0, 100), plausible=(0, 100)),
 )
-BATCHES = Batches(FEATURES, [(-5.0, 5.0), (0.0, 100.0)])
+BATCHES = Batches(FEATURES)
 
 
 def named(*rows: dict[str, object]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gunicorn.config import Config
 
-from service.admission import Admission
+from service.admission import SLICE_SECONDS, Admission
 from service.connection import Connection
 from service.deadlines import Deadlines
 from service.server import Bridge
@@ -102,10 +102,10 @@ class Worker:
 class Spy:
     """An application that notes which requests reached it."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, slice_seconds: float) -> None:
         """Stand before a bridge."""
         # a queue belongs to one event loop
-        bridge.admission = Admission(0.25, 512)
+        bridge.admission = Admission(0.25, 512, slice_seconds=slice_seconds)
         self._bridge, self.short_door, self.answerer = bridge, bridge.short_door, bridge.answerer
         self.admission = bridge.admission
         self.paths: list[str] = []
@@ -119,10 +119,12 @@ class Spy:
 class Line:
     """One client's connection to the service."""
 
-    def __init__(self, bridge: Bridge, keepalive: int = 5, timeout: int = 30) -> None:
+    def __init__(
+        self, bridge: Bridge, keepalive: int = 5, timeout: int = 30, slice_seconds: float = SLICE_SECONDS
+    ) -> None:
         """Connect; needs a running loop."""
         loop = asyncio.get_running_loop()
-        self.spy = Spy(bridge)
+        self.spy = Spy(bridge, slice_seconds)
         self.worker = Worker(self.spy, loop, keepalive, timeout)
         self.connection, self.transport = Connection(self.worker), Transport(loop)
         self.transport.connection = self.connection

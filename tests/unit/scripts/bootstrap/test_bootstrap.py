@@ -70,6 +70,31 @@ def test_twice_is_once(environment: dict[str, str], tmp_path: Path, capsys: pyte
     assert f"0 of {len(STEPS)} things were made" in capsys.readouterr().out
 
 
+def test_a_script_reads_what_was_made(environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([*ARGUMENTS, "--json"], environment) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main([*ARGUMENTS, "--json"], environment) == 0
+    again = json.loads(capsys.readouterr().out)
+
+    assert first["made"][: len(STEPS)] == [step.name for step in STEPS]
+    assert again["there"][: len(STEPS)] == first["made"][: len(STEPS)]
+    assert first["github"]["ROOKERY_PROJECT"] == "demo"
+    assert set(first["roles"]) < set(first["made"])
+
+    (tmp_path / "made").unlink()
+    (tmp_path / "bq").write_text("#!/bin/sh\nexit 3\n")
+    assert main([*ARGUMENTS, "--json"], environment) == 1
+    made = json.loads(capsys.readouterr().out)["made"]
+    assert made == [step.name for step in STEPS][: len(made)]
+
+
+def test_a_script_reads_a_dry_run(capsys: pytest.CaptureFixture[str]):
+    assert main([*ARGUMENTS, "--dry-run", "--json"], {"PATH": ""}) == 0
+    told = json.loads(capsys.readouterr().out)
+
+    assert [one["command"] for one in told[: len(STEPS)]] == [list(step.do) for step in STEPS]
+
+
 def test_the_order_is_the_plans_and_both_halves_are_of_one_key(environment: dict[str, str], tmp_path: Path):
     main(ARGUMENTS, environment)
     made = [json.loads(line) for line in (tmp_path / "made").read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_the_first_deployment_serves_and_the_second_waits(
     assert requests.get(cloud.url("x"), headers=headers, timeout=5).text == first
     assert requests.get(cloud.url("x", "candidate"), headers=headers, timeout=5).text == said["REVISION"] != first
     assert requests.get(cloud.url("x"), timeout=5).status_code == 403
+
+
+def test_a_script_reads_what_was_deployed(
+    cloud: CloudRun, services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert deploy(cloud.environment(tmp_path), "--json") == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    (first,) = cloud.traffic("x")
+    urls = {"cloud_run_url": cloud.url("x"), "candidate_url": cloud.url("x", "candidate")}
+    assert said == {**urls, "revision": first}
 
 
 def test_a_revision_that_never_gets_ready_changes_nothing(
@@ -117,6 +129,8 @@ def test_what_is_rendered_is_what_is_deployed(capsys: pytest.CaptureFixture[str]
 
     assert main([*arguments, *MODEL, "--no-sidecar"], {"PATH": ""}) == 0
     body = yaml.safe_load(capsys.readouterr().out)
+    assert main([*arguments, *MODEL, "--no-sidecar", "--json"], {"PATH": ""}) == 0
+    assert json.loads(capsys.readouterr().out)["spec"]["template"]["spec"] == body["spec"]["template"]["spec"]
     assert body["kind"] == "Service"
     assert body["metadata"]["name"] == "x"
     assert "traffic" not in body["spec"]

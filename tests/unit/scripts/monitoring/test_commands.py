@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scripts.monitoring.__main__ import main
 from scripts.monitoring.files import CHANNEL, FOLDER, alerts
 from tests.fakes import gcloud_shapes
 from tests.fakes.cloud_monitoring import HOST, CloudMonitoring
@@ -24,7 +26,7 @@ ADDRESS = "on-call@lab.example"
 
 needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 
-Run = Callable[[], subprocess.CompletedProcess[str]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -40,9 +42,9 @@ def run(fake: CloudMonitoring, tmp_path: Path) -> Iterator[Run]:
         cloud.hosts[HOST] = fake.answer
         environment = cloud.environment(tmp_path) | fake.environment()
 
-        def run() -> subprocess.CompletedProcess[str]:
+        def run(*more: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-m", "scripts.monitoring", "--project=demo", f"--channel={ADDRESS}"]
-            command.append(f"--folder={tmp_path / 'files'}")
+            command += [f"--folder={tmp_path / 'files'}", *more]
             return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
         yield run
@@ -92,9 +94,10 @@ def test_what_is_applied_twice_is_there_once_and_is_renewed_when_its_file_is(fak
     assert CHANNEL not in json.dumps(fake.held)
     assert {tuple(one["notificationChannels"]) for one in fake.held["alertPolicies"].values()} == {(channel["name"],)}
 
-    second = run()
+    second = run("--json")
     assert (second.returncode, _written(fake)) == (0, []), second.stderr
-    assert second.stdout.splitlines() == [line.replace("made: ", "unchanged: ") for line in made]
+    names = [("dashboards", "dashboard"), ("policies", "RookeryNovelty"), ("policies", "RookerySlow")]
+    assert json.loads(second.stdout) == [{"what": "unchanged", "kind": kind, "name": name} for kind, name in names]
 
     # the files say something else, somebody has switched a policy off, and somebody saves the dashboard meanwhile
     _replace(files / "dashboard.json", '"Latency', '"Latencies')
@@ -124,6 +127,22 @@ def test_what_is_applied_twice_is_there_once_and_is_renewed_when_its_file_is(fak
     assert condition["conditionPrometheusQueryLanguage"]["duration"] == "600s"
     # the same condition: incidents that are open stay open
     assert (condition["name"], after["enabled"]) == (before["conditions"][0]["name"], False)
+
+
+def test_a_dry_run_tells_a_script_every_command(capsys):
+    arguments = ["--project=demo", f"--channel={ADDRESS}", "--dry-run"]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines() == [shlex.join(command) for command in told]
+    assert {tuple(command[-2:]) for command in told} == {("--project=demo", "--quiet")}
+
+
+def test_a_failure_tells_a_script_what_was_done_before_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--project=demo", f"--channel={ADDRESS}", "--json"]) == 1
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == ([], "error: gcloud is not installed\n")
 
 
 def test_every_file_is_taken(fake: CloudMonitoring):

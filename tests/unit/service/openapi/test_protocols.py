@@ -14,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from service.answer import Answerer
 from service.app import create_app
 from service.loader import NotReady
+from service.openapi import tags
 from service.values import PROTOCOLS
 from tests.unit.service.calls import ROWS, Answered, request
 from tests.unit.service.protocols.conftest import ALL
@@ -90,6 +91,18 @@ def test_it_tells_the_routes_that_are_on_and_no_others(build, off):
         changes |= {"vertex_predict_route": "/predict", "vertex_health_route": "/health/ready"}
     app = build("penguins", feedback=off != "all", **changes)
     assert sorted(_operations(_document(app))) == sorted(_routes(app))
+
+
+@pytest.mark.parametrize("changes", [{"feedback": True}, {"protocols": ()}, {"ops_port": 9000}], ids=str)
+def test_every_operation_has_a_group_and_every_group_says_what_it_is(build, changes):
+    found = _document(build(**changes))
+    groups = {tag for methods in found["paths"].values() for one in methods.values() for tag in one["tags"]}
+    told = [tag["name"] for tag in found["tags"]]
+    # in the order of the module, and none without an operation
+    assert told == [name for name in tags.TEXTS if name in groups]
+    assert set(told) == groups
+    assert all("\n" not in tag["description"] and len(tag["description"]) > 20 for tag in found["tags"])
+    assert (tags.METRICS in told) == ("ops_port" not in changes)
 
 
 @pytest.mark.parametrize(("name", "paths"), WITHOUT.items(), ids=WITHOUT)
