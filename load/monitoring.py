@@ -108,7 +108,7 @@ class Monitoring:
             end: likewise.
 
         Raises:
-            CloudError: the API refuses, or cannot be reached.
+            CloudError: the API refuses, cannot be reached, or says more than is read.
         """
         where = [
             f'metric.type = "run.googleapis.com/container/{metric.type}"',
@@ -131,6 +131,7 @@ class Monitoring:
             if not page.get("nextPageToken"):
                 return
             asked["pageToken"] = page["nextPageToken"]
+        raise CloudError(f"{self._url}: more than {PAGES_MAX} pages")
 
     def _get(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
         """Ask once."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +20,7 @@ from model.engines import Engine, XGBoostEngine
 from model.errors import CompileError, EngineError
 from model.evaluate import Evaluated, OutOfFold
 from model.learners import BoostedTrees, Estimator
+from model.libraries import versions
 from model.manifest import Algorithm, EngineName, Engines, Golden, Manifest, Parity, Reference
 from model.reference import FloatArray
 from model.spec import LoadedSpec
@@ -29,6 +28,7 @@ from model.tables import TablesEngine
 
 FileBytes = dict[str, bytes]
 
+# what shapes a bundle
 LIBRARIES = ("xgboost", "xgboost-cpu", "scikit-learn", "numpy", "onnx", "onnxmltools", "skl2onnx", "onnxruntime")
 
 
@@ -120,7 +120,7 @@ def describe(
         data_source=s.data.source,
         data_licence=s.data.licence,
         seed=s.seed,
-        libraries=_libraries(),
+        libraries=versions(LIBRARIES),
         task="classification",
         label=s.label,
         classes=data.classes,
@@ -184,14 +184,3 @@ def _commit(folder: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _libraries() -> dict[str, str]:
-    """Return the versions of the libraries that shape a bundle."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

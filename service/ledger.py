@@ -22,6 +22,8 @@ CELL_BYTES = 8
 # in use (0 or 1), bytes of names, cells that add up, cells of which the earliest place's stay, cells that end with it
 HEADER = struct.Struct("5Q")
 HEADER_BYTES = 64
+# one of them
+LENGTH = struct.Struct("Q")
 PLACE_BYTES = HEADER_BYTES + NAMES_BYTES + CELLS * CELL_BYTES
 
 # places for what ended workers counted, one for each way to name the cells: a fallback has other bins
@@ -84,8 +86,8 @@ class Place:
         begin = self._at + HEADER_BYTES
         self._memory[begin : begin + len(names)] = names
         HEADER.pack_into(self._memory, self._at, 1, 0, sums, kept, gauges)
-        # a place without names is not read, so they come last
-        HEADER.pack_into(self._memory, self._at, 1, len(names), sums, kept, gauges)
+        # a place without names is not read, so they come last, alone: a whole header is zeros while it is written
+        LENGTH.pack_into(self._memory, self._at + LENGTH.size, len(names))
         return self._cells(sums + kept + gauges)
 
     def read(self) -> Counted:

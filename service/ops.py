@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -80,12 +78,15 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
     @routes.get("/version")
     def show_version() -> Response:
         """Say what runs."""
+        # the start does not wait for it
+        from model.libraries import versions
+
         return as_json(
             {
                 "commit": settings.commit,
                 "build_time": settings.build_time,
                 "digest": answerer.digest,
-                "libraries": libraries(),
+                "libraries": versions(LIBRARIES),
                 **({"vertex_endpoint": settings.vertex_endpoint} if settings.vertex_endpoint else {}),
             }
         )
@@ -103,17 +104,6 @@ def card(manifest: Manifest) -> dict[str, Any]:
     whole: dict[str, Any] = msgspec.to_builtins(manifest)
     whole["golden"] = {"count": len(manifest.golden.rows), "leaf_share": manifest.golden.leaf_share}
     return whole
-
-
-def libraries() -> dict[str, str]:
-    """Return the versions of what serves."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def as_json(value: object) -> Response:

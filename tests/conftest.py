@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from model.predictor import Predictor
 from model.verify import VerifiedBundle
 
 ROOT = Path(__file__).resolve().parent.parent
+Tell = Callable[[str], None]
+
 NO_BAR = {"accuracy_min": 0.0, "calibration_error_max": 1.0}
 
 
@@ -64,3 +67,14 @@ def penguins_data() -> Dataset:
 def iris_data() -> Dataset:
     """The 150 irises."""
     return dataset.load(spec.load(ROOT / "model/specs/iris.toml"))
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print a number that a promise asks for, also when the test passes."""
+
+    def tell(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")
+
+    return tell

@@ -18,6 +18,7 @@ from tests.unit.service.conftest import PLOTS_SPEC, _plots_csv
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 ENVIRONMENTS = ROOT / ".venv-clients"
+MLSERVER = ROOT / ".venv-mlserver"
 LIGHT = ("triton", "mlflow", "oip", "platforms")
 HEAVY = ("kserve", "mlserver")
 VERTEX = {"AIP_PREDICT_ROUTE": "/v1/endpoints/1:predict", "AIP_HEALTH_ROUTE": "/v1/endpoints/1"}
@@ -64,8 +65,12 @@ def _serve(folder: Path, name: str, settings: dict[str, str]) -> servers.Server:
 
 def _python(name: str) -> str:
     """Return the Python of a client's own environment, made if its requirements are new."""
-    # MLServer's client is MLServer, which is a peer of the benchmark already
-    requirements = (ROOT / "load/peers" if name == "mlserver" else HERE) / name / "requirements.txt"
+    if name == "mlserver":
+        # MLServer's client is MLServer, which is a peer of the benchmark already
+        made = [f"PYTHON={sys.executable}", f"{MLSERVER.name}/.installed"]
+        subprocess.run(["make", "--silent", *made], cwd=ROOT, check=True)
+        return str(MLSERVER / "bin/python")
+    requirements = HERE / name / "requirements.txt"
     if not requirements.exists():
         # plain requests need nothing of their own
         return sys.executable

@@ -22,7 +22,6 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PLANTED = b"planted-" + b"4f1c9b7e"
 SECRETS = [".env", "service/.env.local", "service/signing.pem", "model/id_ed25519", "model/my-service-account.json"]
 
-Tell = Callable[[str], None]
 Start = Callable[..., Container]
 
 
@@ -82,14 +81,3 @@ def hadolint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [uv, "pip", "install", "--quiet", "--python", environment / "venv", "--require-hashes"]
     subprocess.run([*command, "--requirement", ROOT / "tests/e2e/requirements.txt"], check=True)
     return environment / "venv/bin/hadolint"
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a number that a promise asks for, also when the test passes."""
-
-    def tell(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")
-
-    return tell

@@ -13,11 +13,12 @@ from socket import socket
 
 import pytest
 
+from tests.conftest import Tell
 from tests.integration import hostile
 from tests.integration.servers import ROOT, exchange, receive
 
 from . import containers
-from .conftest import COMMIT, PLANTED, SECRETS, Start, Tell
+from .conftest import COMMIT, PLANTED, SECRETS, Start
 from .containers import Context, Image
 
 pytestmark = pytest.mark.timeout(1200)

@@ -18,10 +18,10 @@ import yaml
 from load import preflight
 from load.bundles import Bundle
 from load.traffic import MIX, Traffic
+from tests.conftest import Tell
 from tests.integration.servers import HOST, ROOT, exchange, reserve_port
 
 from . import containers
-from .conftest import Tell
 from .containers import Container, Context, Image
 
 pytestmark = pytest.mark.timeout(1200)

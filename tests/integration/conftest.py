@@ -15,7 +15,6 @@ from model.verify import VerifiedBundle
 from . import servers
 from .servers import Server
 
-Tell = Callable[[str], None]
 Start = Callable[..., Server]
 Shared = Callable[[Mapping[str, str]], Server]
 
@@ -52,7 +51,10 @@ class Fleet:
             server.wait_until("/health/ready", 200)
         return self._shared[key]
 
-    def stop(self) -> None:
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for server in self._all:
             server.send_signal(signal.SIGTERM)
         for server in self._all:
@@ -62,11 +64,8 @@ class Fleet:
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All servers; stopped at the end of the session."""
-    fleet = Fleet(tmp_path_factory.mktemp("servers"))
-    try:
+    with Fleet(tmp_path_factory.mktemp("servers")) as fleet:
         yield fleet
-    finally:
-        fleet.stop()
 
 
 @pytest.fixture(scope="session")
@@ -123,14 +122,3 @@ def penguin_predictors(penguins: VerifiedBundle) -> dict[str, Predictor]:
 def penguin_predictor(combination: dict[str, str], penguin_predictors: dict[str, Predictor]) -> Predictor:
     """The penguins in process, on the engine of the combination."""
     return penguin_predictors[combination.get("ENGINE", "tables")]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a number that a promise asks for, also when the test passes."""
-
-    def tell(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {text}")
-
-    return tell

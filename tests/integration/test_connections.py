@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
+
 from . import hostile
-from .conftest import Start, Tell
+from .conftest import Start
 from .servers import DEADLINE_SECONDS, HOST, Server, receive
 
 BODY = hostile.VALID[0]

@@ -21,11 +21,12 @@ import pytest
 from model import baseline
 from model.baseline import Baseline
 from model.predictor import Predictor
+from tests.conftest import Tell
 from tests.unit.model import drift_rules
 from tests.unit.model.drift_rules import Traffic, exposed
 
 from . import prometheus
-from .conftest import Start, Tell
+from .conftest import Start
 from .prometheus import Prometheus
 from .servers import ROOT, Server, exchange
 

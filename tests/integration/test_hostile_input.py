@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
+
 from . import hostile
-from .conftest import Fleet, Tell
+from .conftest import Fleet
 from .hostile import LIMIT_BYTES
 from .servers import Server, exchange, receive
 from .shots import Shot, faults_of_refusal, fire, grown_bytes, percentile

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
+
 from . import hostile, servers
-from .conftest import Shared, Start, Tell
+from .conftest import Shared, Start
 from .servers import ROOT, Server, receive
 
 ADELIE = hostile.ADELIE

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .conftest import Start, Tell
+from tests.conftest import Tell
+
+from .conftest import Start
 from .mixed import MIX, Client
 from .servers import Server
 from .test_watchdog import resident_bytes

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from load.openloop import Generator
+from tests.conftest import Tell
 from tests.unit.service.calls import ADELIE
 
 from . import servers, slow
-from .conftest import Start, Tell
+from .conftest import Start
 from .servers import DEADLINE_SECONDS, HOST, Answer, Server
 
 ENGINE_SECONDS = 0.02

@@ -8,8 +8,9 @@ import socket
 
 import pytest
 
+from tests.conftest import Tell
+
 from . import hostile
-from .conftest import Tell
 from .servers import Server
 
 BODY = hostile.VALID[0]

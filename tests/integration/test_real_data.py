@@ -18,9 +18,10 @@ from model.dataset import Dataset
 from model.domain import ConfusedUnit, Feature, check, to_matrix
 from model.predictor import Predictor
 from model.verify import VerifiedBundle
+from tests.conftest import Tell
 
 from . import oracle
-from .conftest import Shared, Tell
+from .conftest import Shared
 from .servers import Server, exchange
 
 SEED = 20_140_305

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
+
 from . import conformance
-from .conftest import Shared, Tell
+from .conftest import Shared
 
 EXAMPLES = 50
 # of each of the many operations of the protocols

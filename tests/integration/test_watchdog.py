@@ -21,9 +21,10 @@ from load import groups
 from model import bundle, verify
 from model import manifest as manifests
 from model.cache import Cache
+from tests.conftest import Tell
 
 from . import faulty, servers
-from .conftest import Start, Tell
+from .conftest import Start
 from .faulty import ARGUMENTS
 from .mixed import ADELIE, Client, post
 from .servers import DEADLINE_SECONDS, POLL_SECONDS, ROOT, Server

@@ -32,11 +32,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All servers; stopped at the end of the session."""
-    fleet = Fleet(tmp_path_factory.mktemp("servers"))
-    try:
+    with Fleet(tmp_path_factory.mktemp("servers")) as fleet:
         yield fleet
-    finally:
-        fleet.stop()
 
 
 @pytest.fixture(scope="session")

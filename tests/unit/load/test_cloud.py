@@ -13,7 +13,7 @@ import pytest
 
 from load import cloud
 from load.identity import Identity
-from load.monitoring import CloudError, Monitoring, Place, place_of
+from load.monitoring import PAGES_MAX, CloudError, Monitoring, Place, place_of
 from tests.fakes.timeseries import TimeSeries
 
 BEGAN = 1_790_000_040.0
@@ -142,6 +142,15 @@ def test_the_last_minute_is_waited_for():
 
     assert fake.late == 0
     assert found["instances, active"]["most"] == 2.0
+
+
+def test_pages_are_not_read_for_ever():
+    known = {"run.googleapis.com/container/instance_count": [instances("active", [1])] * (PAGES_MAX + 1)}
+    with (
+        TimeSeries("secret", "rookery", known) as fake,
+        pytest.raises(CloudError, match="more than 50 pages"),
+    ):
+        read(fake)
 
 
 def test_who_may_not_look_is_told_which_role_is_missing(fake: TimeSeries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -230,21 +231,23 @@ def test_of_two_controllers_the_later_one_wins_and_the_other_stands_down(world, 
     assert history(world) == UP
 
 
+def before_write(world, number, happens):
+    """Let something happen just before the platform's write of this number."""
+    original, numbers = world.platform.write, itertools.count(1)
+
+    def write(service):
+        if next(numbers) == number:
+            happens()
+        return original(service)
+
+    world.platform.write = write
+
+
 @pytest.mark.parametrize("moved", [{OLD: 100}, {NEW: 100}, {OLD: 70, NEW: 30}, {"svc-00003-x": 100}], ids=str)
 @pytest.mark.parametrize("write", range(1, 6))
 def test_it_stands_down_when_a_person_moves_traffic(world, moved, write):
     targets = tuple(Target(revision, percent) for revision, percent in moved.items())
-    original = world.platform.write
-    count = 0
-
-    def writes(service):
-        nonlocal count
-        count += 1
-        if count == write:
-            world.platform.put(targets)
-        return original(service)
-
-    world.platform.write = writes
+    before_write(world, write, lambda: world.platform.put(targets))
     end = world.run()
     assert world.platform.shares() == moved
     assert end is End.STOOD_DOWN
@@ -262,17 +265,7 @@ def test_it_stands_down_when_a_person_moves_traffic(world, moved, write):
 @pytest.mark.parametrize("write", range(2, 7))
 def test_errors_of_the_api_end_in_the_right_state(world, faults, health, write):
     world.observer.health = health
-    original = world.platform.write
-    count = 0
-
-    def writes(service):
-        nonlocal count
-        count += 1
-        if count == write:
-            world.platform.faults = list(faults)
-        return original(service)
-
-    world.platform.write = writes
+    before_write(world, write, lambda: setattr(world.platform, "faults", list(faults)))
     end = world.run()
     assert (end, world.platform.shares()) == (
         (End.PROMOTED, {NEW: 100}) if health == "good" else (End.ROLLED_BACK, {OLD: 100})
