@@ -51,7 +51,6 @@ class Tally:
         state: the model, or why there is none.
         ledger: where this worker counts, and the others of the instance.
         watched: the bins of drift; None without a model.
-        exemplars: of the latency; None where nothing is traced.
     """
 
     def __init__(self, state: State, ledger: Ledger | None = None, place: Place | None = None) -> None:
@@ -77,7 +76,6 @@ class Tally:
         self._warm_at = self.ledger.began + WARM_SECONDS
         self._ways = Remembered(self._find)
         self._series_of_route = 1
-        self.exemplars: Exemplars | None = None
         self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
 
     def trace(self, settings: Settings) -> Exemplars:
@@ -85,8 +83,7 @@ class Tally:
         # imported where it is wanted: the start does not wait for it
         from service.exemplars import Exemplars
 
-        self.exemplars = Exemplars(settings, self._warm_at)
-        return self.exemplars
+        return Exemplars(settings, self._warm_at, self._place)
 
     @property
     def cells(self) -> Cells:

@@ -15,7 +15,7 @@ from scripts.bootstrap.__main__ import main as bootstrap
 from scripts.deploy import __main__ as deploying
 from scripts.deploy import build
 from scripts.monitoring.__main__ import main as monitoring
-from tests.gcloud_words import refused
+from tests.gcloud_words import refused, refused_by_bq
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = ["--project=demo", "--region=europe-west1"]
@@ -29,6 +29,7 @@ SCRIPTS = (
 CALL = re.compile(r"""\bgcloud (?:'[^'\n]*'|"[^"\n]*"|[^\n`|;)>&"'])*""")
 VARIABLE = re.compile(r"\$\{?\w+(?::-\w+)?\}?|\bPROJECT\b")
 needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+needs_bq = pytest.mark.skipif(shutil.which("bq") is None, reason="bq is not installed")
 
 
 @needs_gcloud
@@ -39,6 +40,17 @@ def test_bootstrap_asks_and_makes_with_words_that_gcloud_knows(tmp_path: Path, c
     assert len(printed) > len(asked) > 30
 
     assert refused([*printed, *asked], tmp_path) == {}
+
+
+@needs_bq
+def test_bootstrap_asks_and_makes_with_words_that_bq_knows(tmp_path: Path):
+    steps = [step for step in plan.steps("demo", "europe-west1", "lab/birds") if step.do[0] == "bq"]
+    assert steps
+    for step in steps:
+        assert (refused_by_bq(step.ask, tmp_path), refused_by_bq(step.do, tmp_path)) == (None, None)
+    wrong = refused_by_bq([*steps[0].do[:-1], "--no-such-flag", steps[0].do[-1]], tmp_path)
+    assert wrong is not None
+    assert "no-such-flag" in wrong
 
 
 @needs_gcloud
