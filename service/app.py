@@ -96,7 +96,7 @@ def asgi() -> Bridge:
         threading.Thread(target=answerer.native.prepare, name="prepare", daemon=True).start()
 
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
-    bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of)
+    bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of, settings.ops_port)
     tally.look(lambda: bridge.in_flight)
     return bridge
 

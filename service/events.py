@@ -20,7 +20,7 @@ from model.domain import FloatMatrix
 from model.predictor import Answer, Prediction
 from service.config import Settings
 from service.loader import NotReady, Ready, State
-from service.monitor import Served, is_prediction
+from service.monitor import Served, is_prediction, taken
 from service.tracing import Sampling, span_id_of
 
 log = logging.getLogger(__name__)
@@ -57,36 +57,45 @@ class Events:
         self._sampling = Sampling(settings.trace_rate if settings.trace_endpoint else 0.0, settings.project)
         self._variables: tuple[Variable, ...] = ()
         self._left = self._next()
+        self._to_tell: list[Served] = []
+        self._to_summarise: list[Served] = []
         self._earned, self._earned_at, self._second = float(MOST_LINES), clock(), 0
         self._unsaid: Counter[str] = Counter()
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Write about those calls that are worth a line."""
-        self._go_on()
-        slow_seconds = self._slow_seconds
-        for call in calls:
-            if call.reason or call.wait + call.total >= slow_seconds:
-                self._summarise(call)
-            if call.answers is not None:
-                if self._left == 0:
-                    self._left = self._next()
-                    self._tell(call)
-                else:
-                    self._left -= 1
+    def note(self, call: Served) -> None:
+        """Keep those calls that are worth a line."""
+        if call.reason or call.wait + call.total >= self._slow_seconds:
+            self._to_summarise.append(call)
+        if call.answers is not None:
+            if self._left <= 0:
+                self._left = self._next()
+                self._to_tell.append(call)
+            else:
+                self._left -= 1
 
-    def _next(self) -> int:
+    def work(self) -> Iterator[None]:
+        """Write about them, a piece for each."""
+        self._go_on()
+        for call in taken(self._to_summarise):
+            if self._summarise(call):
+                yield
+        for call in taken(self._to_tell):
+            self._tell(call)
+            yield
+
+    def _next(self) -> float:
         """Return how many predictions are passed over before the next one is told: as if each had its own draw."""
         if self._rate >= 1:
             return 0
         if self._rate <= 0:
-            return -1
+            return math.inf
         return int(math.log(1 - self._draw()) / math.log(1 - self._rate))
 
-    def _summarise(self, call: Served) -> None:
-        """Write the one line about a call that was refused, failed or was slow."""
+    def _summarise(self, call: Served) -> bool:
+        """Write the one line about a call that was refused, failed or was slow; says whether there was one left."""
         if self._earned < 1:
             self._unsaid[call.reason or "slow"] += 1
-            return
+            return False
         self._earned -= 1
         extra = {**self._of_call(call), "reason": call.reason}
         if call.problems:
@@ -97,6 +106,7 @@ class Events:
             log.error("request.refused", extra=extra)
         else:
             log.log(LEVELS.get(call.status // 100, logging.INFO), "request.refused", extra=extra)
+        return True
 
     def _go_on(self) -> None:
         """Earn lines with the time that went by, and say once a second how many were left out."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
@@ -13,6 +13,7 @@ from model.predictor import Answer, Prediction
 from service import encodings
 from service.errors import NotAcceptable, UnsupportedMediaType
 from service.instances import Instances, Options
+from service.monitor import WAITED
 from service.reply import Headers, Reply
 
 
@@ -30,6 +31,23 @@ class Call(NamedTuple):
     traceparent: str = ""
     cloud_trace: str = ""
     wait_seconds: float = 0.0
+
+
+def to_call(environ: Mapping[str, Any], body: bytes) -> Call:
+    """Return a WSGI request (PEP 3333) whose body has been read as a call."""
+    return Call(
+        body,
+        query=environ["QUERY_STRING"],
+        content_type=environ.get("CONTENT_TYPE", ""),
+        content_encoding=environ.get("HTTP_CONTENT_ENCODING", ""),
+        accept=environ.get("HTTP_ACCEPT", ""),
+        request_id=environ.get("HTTP_X_REQUEST_ID", ""),
+        forwarded=environ.get("HTTP_X_FORWARDED_FOR", ""),
+        peer=environ.get("REMOTE_ADDR", ""),
+        traceparent=environ.get("HTTP_TRACEPARENT", ""),
+        cloud_trace=environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""),
+        wait_seconds=environ.get(WAITED, 0.0),
+    )
 
 
 class Form:

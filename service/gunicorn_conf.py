@@ -81,7 +81,7 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_for
     from service import watchdog
     from service.loader import Loader
 
-    worker.tick()
+    worker.finish()
     watchdog.finish()
     Loader(_settings).end()
 

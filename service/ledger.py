@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ HEADER = struct.Struct("5Q")
 HEADER_BYTES = 64
 # one of them
 LENGTH = struct.Struct("Q")
-PLACE_BYTES = HEADER_BYTES + NAMES_BYTES + CELLS * CELL_BYTES
+# what a worker tells the others beside its cells: bytes of it, their checksum, and then itself
+NOTE_HEADER = struct.Struct("2Q")
+NOTE_BYTES = 1 << 18
+PLACE_BYTES = HEADER_BYTES + NAMES_BYTES + CELLS * CELL_BYTES + NOTE_HEADER.size + NOTE_BYTES
 
 # places for what ended workers counted, one for each way to name the cells: a fallback has other bins
 BASES = 4
@@ -34,7 +38,7 @@ READ_SECONDS = 0.25
 
 
 class NoRoom(Exception):
-    """There are more names or cells than a place holds."""
+    """There are more names or cells than a place holds, or a longer note."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,25 @@ class Place:
         if kept and others[sums] and not 0 < mine[sums] <= others[sums]:
             mine[sums : sums + kept] = others[sums : sums + kept]
 
+    def note(self, text: bytes) -> None:
+        """Tell the others something, which is not added up, in place of what was told before.
+
+        Raises:
+            NoRoom: it is too long.
+        """
+        if len(text) > NOTE_BYTES:
+            raise NoRoom
+        begin = self._note_at + NOTE_HEADER.size
+        self._memory[begin : begin + len(text)] = text
+        NOTE_HEADER.pack_into(self._memory, self._note_at, len(text), zlib.crc32(text))
+
+    def noted(self) -> bytes:
+        """Return what was told last; nothing if it is being written, or its worker has ended."""
+        size, checksum = NOTE_HEADER.unpack_from(self._memory, self._note_at)
+        begin = self._note_at + NOTE_HEADER.size
+        text = self._memory[begin : begin + min(size, NOTE_BYTES)]
+        return text if zlib.crc32(text) == checksum else b""
+
     def has_names_of(self, other: Place) -> bool:
         """Whether the cells mean the same."""
         mine, others = self._header(), other._header()
@@ -131,7 +154,12 @@ class Place:
         _, _, *sizes = self._header()
         begin, end = self._at + HEADER_BYTES + NAMES_BYTES, sum(sizes) * CELL_BYTES
         self._memory[begin : begin + end] = bytes(end)
+        self.note(b"")
         HEADER.pack_into(self._memory, self._at, 0, 0, 0, 0, 0)
+
+    @property
+    def _note_at(self) -> int:
+        return self._at + PLACE_BYTES - NOTE_BYTES - NOTE_HEADER.size
 
     def _header(self) -> tuple[int, ...]:
         return HEADER.unpack_from(self._memory, self._at)
@@ -192,6 +220,10 @@ class Ledger:
             if (version % 2 == 0 and version == self._version()) or time.monotonic() > deadline:
                 return [one for one in found if one.names]
             os.sched_yield()
+
+    def notes(self) -> list[bytes]:
+        """Return what workers that live have told."""
+        return [text for place in self.places if (text := place.noted())]
 
     def _version(self) -> int:
         return int.from_bytes(self._memory[:VERSION_BYTES], "little")

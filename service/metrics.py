@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from service import families as f
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from service.exemplars import Exemplar as One
-    from service.exemplars import Exemplars
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # the format that has a place for exemplars
@@ -45,16 +44,19 @@ def exposition(tally: Tally, *, as_openmetrics: bool = False) -> bytes:
 
     tally.publish()
     registry = CollectorRegistry()
-    registry.register(_Collector(tally, tally.exemplars if as_openmetrics else None))
-    if as_openmetrics:
-        return bytes(openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    if not as_openmetrics:
+        registry.register(_Collector(tally, {}))
+        return generate_latest(registry)
+    from service.exemplars import latest
+
+    registry.register(_Collector(tally, latest(tally.ledger)))
+    return bytes(openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
 
 
 class _Collector:
     """Gives the library what was counted, once it asks."""
 
-    def __init__(self, tally: Tally, exemplars: Exemplars | None) -> None:
+    def __init__(self, tally: Tally, exemplars: Mapping[f.Labels, Mapping[int, One]]) -> None:
         self._tally, self._exemplars = tally, exemplars
 
     def describe(self) -> list[Metric]:
@@ -68,7 +70,7 @@ class _Collector:
         yield from _of_processes()
 
 
-def _metric(total: Total, exemplars: Exemplars | None) -> Metric:
+def _metric(total: Total, exemplars: Mapping[f.Labels, Mapping[int, One]]) -> Metric:
     """Return one metric in the library's form."""
     from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 
@@ -77,7 +79,7 @@ def _metric(total: Total, exemplars: Exemplars | None) -> Metric:
         histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
         bounds = [*map(repr, family.bounds), "+Inf"]
         for labels, cells in total.series.items():
-            last = exemplars.of(labels) if exemplars is not None and family.name == f.REQUEST_SECONDS else {}
+            last = exemplars.get(labels, {}) if family.name == f.REQUEST_SECONDS else {}
             counts = enumerate(zip(bounds, cells[:-1].cumsum().tolist(), strict=True))
             buckets = [(*each, Exemplar(*_shown(last[index]))) if index in last else each for index, each in counts]
             histogram.add_metric(labels, buckets, float(cells[-1]))

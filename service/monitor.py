@@ -1,6 +1,7 @@
 """The one place that is told about every finished call; metrics, events and traces read from here.
 
-A call is noted in well under a microsecond; what it means is worked out later, for many calls at once.
+Of a call no more is kept than somebody needs, in a microsecond or two; what it means is worked out later, for many
+calls at once, and in pieces: whoever asks meanwhile waits for one of them at most (decision 0052).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from model.predictor import Answer, Prediction
@@ -17,9 +18,11 @@ from service.instances import Instances
 
 log = logging.getLogger(__name__)
 
-# so many calls are handed on together: their share of the work is small, and so is the pause
-MOST_CALLS = 128
-# a batch is handed on at once: many of them would be many rows to keep
+# after so many calls the work is done: the share of each is small
+MOST_CALLS = 512
+# if so many come meanwhile, they come faster than piece by piece
+MOST_WAITING_CALLS = 2 * MOST_CALLS
+# a batch is worked on at once: many of them would be many rows to keep
 BATCH_ROWS = 16
 
 # in a WSGI environ: seconds that the request waited for its turn
@@ -82,56 +85,89 @@ def is_prediction(call: Served) -> bool:
     return call.route == PREDICT or call.protocol != ROOKERY
 
 
+def taken(calls: list[Served]) -> list[Served]:
+    """Take everything out of a list that other threads append to meanwhile."""
+    found = calls[: len(calls)]
+    del calls[: len(found)]
+    return found
+
+
 class Consumer(Protocol):
     """Reads finished calls."""
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Read calls in the order they were finished, maybe none; by one thread at a time, once a second or more."""
+    def note(self, call: Served) -> None:
+        """Keep what is needed of a call; from any thread, before the answer is sent."""
+        ...
+
+    def work(self) -> Iterable[None] | None:
+        """Do what is to be done about what is kept, maybe nothing; by one thread at a time, once a second or more.
+
+        Returns:
+            what does a piece of it whenever it is asked for the next one; None if everything is done.
+        """
         ...
 
 
 class Monitor:
-    """Collects finished calls and hands them on to whoever reads them."""
+    """Tells whoever reads them about finished calls, and lets them work."""
 
     def __init__(self, consumers: Sequence[Consumer] = ()) -> None:
-        """Begin with none.
+        """Begin with no calls.
 
         Args:
             consumers: who reads them; one that fails is logged, and harms neither the others nor the answer.
         """
         self._consumers = tuple(consumers)
-        self._calls: list[Served] = []
+        # since the work was last begun; threads that count at the same time may lose one
+        self._calls = 0
+        self._failures: dict[str, Exception] = {}
         self._lock = threading.Lock()
         self._when_full: Callable[[], None] = self.flush
         self._is_put_off = False
+        self._pieces: Iterator[None] = iter(())
 
     def add(self, consumer: Consumer) -> None:
-        """Hand on what comes from now on to one more."""
+        """Tell one more about what comes from now on."""
         self._consumers += (consumer,)
 
     def put_off(self, soon: Callable[[Callable[[], None]], object]) -> None:
-        """Hand on what this thread notes a little later, once its answer is on its way.
+        """Do the work for what this thread notes a little later, piece by piece, between answers that are on their way.
 
         Args:
             soon: calls what it is given when this thread has sent what it has to send.
         """
         own = threading.get_ident()
 
+        def work_off() -> None:
+            if self._calls >= MOST_WAITING_CALLS:
+                self.flush()
+                return
+            with self._lock:
+                # somebody else may have done everything meanwhile
+                goes_on = self._is_put_off = self._is_put_off and next(self._pieces, self) is None
+            if goes_on:
+                soon(work_off)
+
         def when_full() -> None:
             if threading.get_ident() != own:
                 self.flush()
             elif not self._is_put_off:
                 self._is_put_off = True
-                soon(self.flush)
+                self._pieces = self._work()
+                soon(work_off)
 
         self._when_full = when_full
 
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
-        calls = self._calls
-        calls.append(call)
+        for consumer in self._consumers:
+            try:
+                consumer.note(call)
+            except Exception as error:  # noqa: BLE001 - kept for the log, which the answer does not wait for
+                self._failures[type(consumer).__name__] = error
+        self._calls += 1
         instances = call.instances
-        if len(calls) >= MOST_CALLS or (instances is not None and len(instances.matrix) > BATCH_ROWS):
+        if self._calls >= MOST_CALLS or (instances is not None and len(instances.matrix) > BATCH_ROWS):
             self._when_full()
 
     def note_refusal(
@@ -177,16 +213,30 @@ class Monitor:
             )
         )
 
+    def tick(self) -> None:
+        """Let everybody work, once a second, so that they notice that time goes by; in pieces if that was asked for."""
+        self._when_full()
+
     def flush(self) -> None:
-        """Hand on what was noted so far; also nothing, so that who reads notices that time goes by."""
+        """Let everybody do all the work there is."""
         with self._lock:
+            # nobody begins anew before this is no longer put off
+            under_way = self._pieces
             self._is_put_off = False
-            calls = self._calls
-            # other threads append meanwhile, to the end of the same list
-            taken = calls[: len(calls)]
-            del calls[: len(taken)]
-            for consumer in self._consumers:
-                try:
-                    consumer.take(taken)
-                except Exception:  # what watches a prediction must not harm it, whatever fails
-                    log.exception("monitor.failed", extra={"consumer": type(consumer).__name__, "calls": len(taken)})
+            for pieces in (under_way, self._work()):
+                for _ in pieces:
+                    pass
+
+    def _work(self) -> Iterator[None]:
+        """Let one after the other work, piece by piece; whoever asks for them holds the lock."""
+        self._calls = 0
+        for consumer in self._consumers:
+            name = type(consumer).__name__
+            try:
+                yield from consumer.work() or ()
+            except Exception as error:  # noqa: BLE001 - what watches a prediction must not harm it, whatever fails
+                self._failures[name] = error
+            failure = self._failures.pop(name, None)
+            if failure is not None:
+                log.error("monitor.failed", exc_info=failure, extra={"consumer": name})
+            yield

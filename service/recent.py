@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model.predictor import Answer, Prediction
-from service.monitor import Served
+from service.monitor import Served, taken
 
 # rows that are remembered, the oldest are forgotten first: some megabytes
 MOST_ROWS = 20_000
@@ -24,10 +24,15 @@ class Recent:
         """
         self._most_rows, self._rows = most_rows, 0
         self._known: dict[str, dict[int, int]] = {}
+        self._calls: list[Served] = []
 
-    def take(self, calls: Sequence[Served]) -> None:
+    def note(self, call: Served) -> None:
+        """See `service.monitor.Consumer`."""
+        self._calls.append(call)
+
+    def work(self) -> None:
         """Remember predictions; a request id that comes again stands for its last request."""
-        for call in calls:
+        for call in taken(self._calls):
             if call.answers is not None and call.instances is not None and len(call.instances) <= MOST_ROWS_EACH:
                 self._forget(call.request_id)
                 failures = call.instances.failures

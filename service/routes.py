@@ -5,8 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from service.answer import Answerer
-from service.form import Call
-from service.monitor import WAITED
+from service.form import Call, to_call
 from service.reply import Reply
 
 
@@ -17,26 +16,14 @@ def blueprint(answerer: Answerer) -> Blueprint:
     @routes.post("/predict", strict_slashes=False)
     def predict() -> Response:
         """Answer one instance or a batch."""
-        return to_response(answerer.answer(to_call()))
+        return to_response(answerer.answer(this_call()))
 
     return routes
 
 
-def to_call() -> Call:
+def this_call() -> Call:
     """Return the current request as a call."""
-    return Call(
-        body=request.get_data(cache=False),
-        query=request.query_string.decode("latin-1"),
-        content_type=request.headers.get("Content-Type", ""),
-        content_encoding=request.headers.get("Content-Encoding", ""),
-        accept=request.headers.get("Accept", ""),
-        request_id=request.headers.get("X-Request-Id", ""),
-        forwarded=request.headers.get("X-Forwarded-For", ""),
-        peer=request.remote_addr or "",
-        traceparent=request.headers.get("Traceparent", ""),
-        cloud_trace=request.headers.get("X-Cloud-Trace-Context", ""),
-        wait_seconds=request.environ.get(WAITED, 0.0),
-    )
+    return to_call(request.environ, request.get_data(cache=False))
 
 
 class Answered(Response):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,7 @@ from model.domain import FloatMatrix
 from model.predictor import Answer, Prediction
 from service import families as f
 from service.cells import Cells, FloatArray
-from service.typed import to_array
+from service.typed import to_columns
 
 # columns before the features; the last two of the answers stand behind them once more, in the bins of drift
 HISTOGRAMS = (f.SET_SIZES, f.CONFIDENCES, f.NOVELTIES)
@@ -45,17 +45,26 @@ class Rows:
         self._ends = np.cumsum([0, *map(len, self._counts)]).tolist()
         self._predictions = cells[f.PREDICTIONS]
 
-    def count(self, matrices: Sequence[FloatMatrix], answers: Sequence[Sequence[Answer] | Prediction]) -> None:
-        """Count rows.
+    def count_calls(
+        self, matrices: Sequence[FloatMatrix], answers: Sequence[Sequence[Answer] | Prediction]
+    ) -> Iterator[None]:
+        """Count rows, piece by piece.
 
         Args:
             matrices: of each call, float32, shape (n, d), NaN for null.
             answers: to the same rows, in the same order.
         """
         matrix = _stack(matrices)
-        if not len(matrix):
-            return
-        told = _columns(answers)
+        if len(matrix):
+            yield from self.count(matrix, _columns(answers))
+
+    def count(self, matrix: FloatMatrix, told: FloatArray) -> Iterator[None]:
+        """Count rows, piece by piece.
+
+        Args:
+            matrix: float32, shape (n, d), NaN for null.
+            told: sizes of prediction sets, classes, their probabilities and novelty, shape (4, n).
+        """
         sizes, classes, confidence, novelty = told
         names = len(HISTOGRAMS)
         values = np.empty((names + (matrix.shape[1] + 3) * self._has_drift, len(matrix)))
@@ -63,6 +72,7 @@ class Rows:
         if self._has_drift:
             values[names:-3] = matrix.T
             values[-3:] = told[1:]
+        yield
         counts = self._bins.count(values)
         for begin, end, cells in zip(self._ends, self._ends[1:], self._counts, strict=False):
             cells += counts[begin:end]
@@ -112,9 +122,3 @@ def _of_few(answers: Sequence[Answer]) -> FloatArray:
     sizes = [each.count(True) for each in columns.members]
     confidence = [each[index] for each, index in zip(columns.probabilities, classes, strict=True)]
     return to_columns(sizes, classes, confidence, columns.novelty)
-
-
-def to_columns(*columns: Sequence[float]) -> FloatArray:
-    """Return columns of n numbers each, shape (columns, n)."""
-    count = len(columns[0])
-    return to_array(chain.from_iterable(columns), len(columns) * count).reshape(-1, count)

@@ -15,16 +15,16 @@ from service.admission import Admission, Lane, overloaded
 from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, ServiceError
-from service.monitor import WAITED
+from service.form import to_call
+from service.monitor import PREDICT, WAITED
 from service.reply import Reply
+from service.wsgi import Answer, call_wsgi, to_environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-# status, headers, body
-Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 # larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
 LOOP_BODY_BYTES = 24 << 10
@@ -73,6 +73,7 @@ class Bridge:
         listening: Callable[[], None] = lambda: None,
         admission: Admission | None = None,
         route_of: Callable[[str, str], str] = lambda method, path: "",  # noqa: ARG005 - names tell which is which
+        ops_port: int | None = None,
     ) -> None:
         """Stand before a WSGI application.
 
@@ -84,10 +85,11 @@ class Bridge:
             listening: called once, when the server takes connections.
             admission: the queue before the answers; None for one with the settings' defaults.
             route_of: method and path → the rule of the application that matches, empty if none.
+            ops_port: where nothing is predicted; None if there is none.
         """
         self._wsgi, self.answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
         self._listening, self._route_of = listening, route_of
-        self.short_door = answerer if has_short_door else None
+        self.short_door, self._ops_port = answerer if has_short_door else None, str(ops_port)
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
         self.lane = Lane(LANE_BUDGETS * self.admission.budget_seconds, self.admission.most_waiting)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
@@ -130,7 +132,11 @@ class Bridge:
         return waiting + beside, waiting + max(0, beside - 1)
 
     def tick(self) -> None:
-        """Let what was noted be counted, once a second, so that any worker tells what this one has done."""
+        """Let what was noted be counted soon, once a second, so that any worker tells what this one has done."""
+        self.answerer.monitor.tick()
+
+    def finish(self) -> None:
+        """Let everything that was noted be counted now, as the process is about to end."""
         self.answerer.monitor.flush()
 
     def _refuse(self, error: ServiceError, environ: dict[str, Any]) -> Reply:
@@ -144,8 +150,17 @@ class Bridge:
         return dialect.refuse(error, request_id, self.answerer.headers)
 
     def _call(self, environ: dict[str, Any], arrived: float) -> Answer:
-        """Call the application with a request that arrived at a moment of the monotonic clock."""
+        """Answer a request that arrived at a moment of the monotonic clock: a plain prediction past the application."""
         environ[WAITED] = time.monotonic() - arrived
+        if (
+            self.short_door is not None
+            and environ["REQUEST_METHOD"] == "POST"
+            and environ["PATH_INFO"] == PREDICT
+            and environ["SERVER_PORT"] != self._ops_port
+            # a browser elsewhere wants to be told whether it may read the answer
+            and "HTTP_ORIGIN" not in environ
+        ):
+            return _plain(self.short_door.answer(to_call(environ, environ["wsgi.input"].getvalue())))
         return call_wsgi(self._wsgi, environ)
 
     async def _answer_in_turn(self, environ: dict[str, Any]) -> Answer | None:
@@ -237,57 +252,3 @@ async def send_and_close(reply: Reply, send: Send) -> None:
     status, headers, body = _plain(reply)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
-
-
-def to_environ(scope: dict[str, Any]) -> dict[str, Any]:
-    """Return a WSGI environ (PEP 3333) for an ASGI request, without its body."""
-    server, client = scope.get("server") or ("localhost", 80), scope.get("client") or ("", 0)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": scope.get("root_path", ""),
-        "PATH_INFO": scope["path"].encode().decode("latin-1"),
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_NAME": server[0],
-        "SERVER_PORT": str(server[1]),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "REMOTE_ADDR": client[0],
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scope.get("scheme", "http"),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.input_terminated": True,
-    }
-    for raw_name, raw_value in scope["headers"]:
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            name = f"HTTP_{name}"
-        value = raw_value.decode("latin-1")
-        environ[name] = f"{environ[name]},{value}" if name in environ else value
-    return environ
-
-
-def call_wsgi(wsgi: WSGIApplication, environ: dict[str, Any]) -> Answer:
-    """Call a WSGI application and return status, headers and the whole body."""
-    started: list[Any] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
-        """Keep the last status and headers; a large reply never leaves in part."""
-        started[:] = [int(status[:3]), headers]
-        return _no_write
-
-    chunks = wsgi(environ, start_response)
-    try:
-        body = b"".join(chunks)
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-    status, headers = started
-    return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body
-
-
-def _no_write(_: bytes) -> object:
-    """Refuse PEP 3333's obsolete write callable."""
-    raise NotImplementedError("return the body instead of writing it")

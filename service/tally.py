@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,15 @@ from service.families import all_families, lay_out
 from service.instances import Conversion
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
-from service.monitor import Served
+from service.monitor import Served, taken
 from service.remembered import Remembered
-from service.rows import Rows, to_columns
+from service.typed import to_columns
 from service.ways import WAYS, way_of
 
 if TYPE_CHECKING:
     from service.exemplars import Exemplars
+    from service.rows import Rows
+    from service.singles import Singles
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ WARM_SECONDS = 10.0
 NONE = (0, 0)
 _STAGES = np.arange(len(f.STAGES))
 
-# protocol, route, status, reason
+# protocol, route, status, reason: the first values of a call
+WAY = 4
 Way = tuple[str, str, int, str]
 
 
@@ -48,7 +51,6 @@ class Tally:
         state: the model, or why there is none.
         ledger: where this worker counts, and the others of the instance.
         watched: the bins of drift; None without a model.
-        exemplars: of the latency; None where nothing is traced.
     """
 
     def __init__(self, state: State, ledger: Ledger | None = None, place: Place | None = None) -> None:
@@ -67,11 +69,13 @@ class Tally:
         self.ledger, self._place = (ledger, place) if ledger is not None and place is not None else alone()
         self.watched: Baseline | None = None
         self._rows: Rows | None = None
+        self._singles: Singles | None = None
+        # what is none of those
+        self._calls: list[Served] = []
         self._cells: Cells | None = None
         self._warm_at = self.ledger.began + WARM_SECONDS
         self._ways = Remembered(self._find)
         self._series_of_route = 1
-        self.exemplars: Exemplars | None = None
         self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
 
     def trace(self, settings: Settings) -> Exemplars:
@@ -79,14 +83,18 @@ class Tally:
         # imported where it is wanted: the start does not wait for it
         from service.exemplars import Exemplars
 
-        self.exemplars = Exemplars(settings, self._warm_at)
-        return self.exemplars
+        return Exemplars(settings, self._warm_at, self._place)
 
     @property
     def cells(self) -> Cells:
         """Where it is counted."""
         if self._cells is None:
             self._cells = self._lay_out()
+            if not isinstance(self.state, NotReady):
+                from service.singles import Singles
+
+                # last of all, as other threads may look up at once where a call is counted
+                self._singles = Singles(len(self.state.predictor.manifest.features))
         return self._cells
 
     def look(self, in_flight: Callable[[], tuple[int, int]]) -> None:
@@ -126,36 +134,68 @@ class Tally:
         cells = self.cells
         cells[f.IN_FLIGHT][0], cells[f.WAITING][0] = self._in_flight()
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Count some calls, and publish."""
+    def note(self, call: Served) -> None:
+        """See `service.monitor.Consumer`."""
+        answers, instances, singles = call.answers, call.instances, self._singles
+        if (
+            singles is None
+            or instances is None
+            or type(answers) is not list
+            or len(answers) != 1
+            or instances.failures
+            or instances.conversions
+        ):
+            self._calls.append(call)
+        else:
+            way: Any = call[:WAY]
+            singles.note(self._ways[way], call, answers[0], instances.matrix)
+
+    def work(self) -> Iterator[None]:
+        """Count, and publish; in pieces that take about as long as an answer."""
         self.publish()
-        if not calls:
-            return
-        # column by column, as looking at each call would cost more than all the counting
+        if self._singles is not None:
+            numbers, rows = self._singles.take()
+            if len(rows):
+                yield from self._count_singles(numbers, rows)
+        calls = taken(self._calls)
+        if calls:
+            yield from self._count_calls(calls)
+
+    def _count_singles(self, numbers: FloatArray, rows: NDArray[np.float32]) -> Iterator[None]:
+        """Count rows that were answered one by one, see `service.singles`."""
+        ways, began, wait, total = numbers[:4]
+        self._count_requests(ways.astype(np.intp), began + total >= self._warm_at, wait + total)
+        yield
+        self._count_stages(numbers[[2, 4, 5, 6]])
+        yield
+        if self._rows is not None:
+            yield from self._rows.count(rows, numbers[7:])
+
+    def _count_calls(self, calls: Sequence[Served]) -> Iterator[None]:
+        """Count any calls: column by column, as looking at each would cost more than all the counting."""
         columns: Any = Served._make(zip(*calls, strict=True))
         times = to_columns(columns.wait, columns.decode, columns.predict, columns.render, columns.total)
+        yield
         ways = zip(columns.protocol, columns.route, columns.status, columns.reason, strict=True)
-        self._count_requests(ways, self._are_warm(columns, times[-1]), times[0] + times[-1])
+        requests = np.fromiter(map(self._ways.__getitem__, ways), np.intp, len(calls))
+        self._count_requests(requests, np.array(columns.began) + times[-1] >= self._warm_at, times[0] + times[-1])
         if any(columns.problems):
             self._count_problems(columns.problems)
-        self._count_answered(columns, times[:-1])
+        yield
+        yield from self._count_answered(columns, times[:-1])
 
-    def _are_warm(self, columns: Served, total: FloatArray) -> NDArray[np.bool_]:
-        """Return of each call whether it ended after the instance's first seconds."""
-        began: Any = columns.began
-        if min(began) >= self._warm_at:
-            return np.ones(len(began), dtype=np.bool_)
-        return np.asarray(np.array(began) + total >= self._warm_at)
-
-    def _count_requests(self, ways: Iterable[Way], is_warm: NDArray[np.bool_], seconds: FloatArray) -> None:
-        """Count what came of calls, and how long they took."""
-        requests = np.fromiter(map(self._ways.__getitem__, ways), np.intp, len(seconds))
+    def _count_requests(self, requests: NDArray[np.intp], is_warm: NDArray[np.bool_], seconds: FloatArray) -> None:
+        """Count what came of calls, and how long they took, all of shape (n,)."""
         self.cells.count(f.REQUESTS, requests + is_warm)
         # both are in the order of the routes
         routes = requests // self._series_of_route
         self.cells.observe(f.REQUEST_SECONDS, seconds, 2 * routes + is_warm)
 
-    def _count_answered(self, columns: Any, stages: FloatArray) -> None:
+    def _count_stages(self, stages: FloatArray) -> None:
+        """Count how long each stage took, shape (stages, n)."""
+        self.cells.observe(f.STAGE_SECONDS, stages.ravel(), _STAGES.repeat(stages.shape[1]))
+
+    def _count_answered(self, columns: Any, stages: FloatArray) -> Iterator[None]:
         """Count the calls among them that were answered with predictions."""
         instances, answers = columns.instances, columns.answers
         if None in answers:
@@ -164,13 +204,14 @@ class Tally:
             stages = stages[:, is_answered]
         if not answers:
             return
-        self.cells.observe(f.STAGE_SECONDS, stages.ravel(), _STAGES.repeat(stages.shape[1]))
+        self._count_stages(stages)
         for one in instances:
             if one.failures or one.conversions:
                 self._count_mixups(chain.from_iterable(failure.problems for failure in one.failures.values()))
                 self._count_mixups(chain.from_iterable(one.conversions.values()))
+        yield
         if self._rows is not None:
-            self._rows.count([one.matrix for one in instances], answers)
+            yield from self._rows.count_calls([one.matrix for one in instances], answers)
 
     def _count_problems(self, problems: Sequence[Sequence[Problem]]) -> None:
         """Count the codes of refusals, once for each request, and unit mix-ups, once for each value."""
@@ -195,9 +236,12 @@ class Tally:
             log.error("metrics.no_room", extra={"reason": "too many features or classes; drift is not counted"})
             self.watched = None
             cells = Cells(lay_out(all_families(self.state, None)), self._place)
-        if f.PREDICTIONS in cells:
-            self._rows = Rows(cells, self.watched)
         self._series_of_route = len(cells.family(f.REQUESTS).values) // len(WAYS)
+        if not isinstance(self.state, NotReady):
+            # the first answer does not wait for them
+            from service.rows import Rows
+
+            self._rows = Rows(cells, self.watched)
         return cells
 
     def _find(self, way: Way) -> int:

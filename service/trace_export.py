@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from service.config import Settings
 from service.loader import State
 from service.monitor import Served
-from service.sampled import sampled
+from service.sampled import trace_of
 from service.tracing import Sampling, Trace
 
 if TYPE_CHECKING:
@@ -57,10 +57,14 @@ class TraceExport:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, calls: Sequence[Served]) -> None:
-        """Keep the sampled ones for the thread."""
-        for call, trace in sampled(calls, self._sampling):
+    def note(self, call: Served) -> None:
+        """Keep it for the thread if it is sampled."""
+        trace = trace_of(call, self._sampling)
+        if trace is not None:
             self._keep(call, trace)
+
+    def work(self) -> None:
+        """See `service.monitor.Consumer`: the thread does it."""
 
     def close(self, timeout_seconds: float = FLUSH_SECONDS) -> None:
         """Send what waits, and give up soon."""

@@ -105,10 +105,18 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self.sweep(time.monotonic())
 
     def tick(self) -> None:
-        """Let what was noted be counted; an application that could not be loaded has noted nothing."""
-        tick = getattr(getattr(self, "asgi", None), "tick", None)
-        if tick is not None:
-            tick()
+        """Let what was noted be counted, between answers."""
+        self._tell("tick")
+
+    def finish(self) -> None:
+        """Let what was noted be counted before the process ends."""
+        self._tell("finish")
+
+    def _tell(self, name: str) -> None:
+        """Call a method of the application; one that could not be loaded has noted nothing."""
+        method = getattr(getattr(self, "asgi", None), name, None)
+        if method is not None:
+            method()
 
     def sweep(self, now: float) -> None:
         """Close the connections that have taken too long; one line in the log tells how many, and why.

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from model.command_line import Parser
 from model.sign import make_keys
+from scripts import places
 from scripts.bootstrap import plan
 from scripts.bootstrap.plan import Step
 from scripts.deploy.gcloud import CommandError, run
@@ -87,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 everything is there; 1 a step failed: mend its cause and run it again; 2 wrong usage\n\n"
         "example: python -m scripts.bootstrap --project my-project --region europe-west1 --dry-run",
     )
-    parser.add_argument("--project", required=True, help="id of a project with billing")
-    parser.add_argument("--region", required=True, help="where everything lives, such as europe-west1")
+    places.add_project(parser, is_required=True)
+    places.add_region(parser, is_required=True)
     parser.add_argument("--github", default="", help="owner/name of the repository whose main branch deploys")
-    parser.add_argument("--dry-run", action="store_true", help="print every command that would make something")
+    places.add_dry_run(parser)
     parser.add_argument("--json", action="store_true", help="print what was made, or would be run, as JSON")
     return parser
 

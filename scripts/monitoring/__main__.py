@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.command_line import Parser
+from scripts import places
 from scripts.monitoring import commands, files
 from scripts.monitoring.commands import Applying, CommandError
 
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Apply dashboard and alert policies of deploy/monitoring with gcloud; what is there already stays.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--project", required=True, help="the project's id")
+    places.add_project(parser, is_required=True)
     parser.add_argument("--channel", default="", help="who is told: an address for mail, or a channel's full name")
-    parser.add_argument("--dry-run", action="store_true", help="print every command, run none")
+    places.add_dry_run(parser)
     parser.add_argument("--json", action="store_true", help="print what became of each, or each command, as JSON")
     parser.add_argument("--folder", type=Path, default=files.FOLDER, help="of the files (default: deploy/monitoring)")
     given = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from model.command_line import Parser
 from model.drift import Drift
 from model.errors import BundleError
 from model.verify import VerifiedBundle
+from scripts import places
 from scripts.quality import sources
 from scripts.quality.events import Joined, join
 from scripts.quality.figures import Estimate, Figures, drifted, figures
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="JSON lines, as the service logs them")
     parser.add_argument("--project", help="read Cloud Logging of this project instead")
-    parser.add_argument("--service", default="rookery", help="the Cloud Run service (default: rookery)")
+    places.add_service(parser)
     parser.add_argument("--since", type=_span, default="24h", help="how far back, such as 90m, 24h, 7d (default: 24h)")
     parser.add_argument("--endpoint", help="another address of Cloud Logging's API, such as an emulator's")
     parser.add_argument("--bundle", type=Path, help="judge the drift of the features against this bundle's reference")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from model.command_line import Parser
+from scripts import places
 
 EXAMPLES = """examples:
   python -m scripts.rollout run --project my-project --region europe-west1 --bundle bundles/penguins
@@ -93,9 +94,9 @@ def _positive(text: str) -> int:
 def where() -> Parser:
     """Describe what says which service is meant, as a parent of other parsers."""
     found = Parser(add_help=False)
-    found.add_argument("--project", help="Google Cloud project (default: gcloud's)")
-    found.add_argument("--region", help="region (default: gcloud's run/region, else us-central1)")
-    found.add_argument("--service", default="rookery", help="name of the service (default: %(default)s)")
+    places.add_project(found)
+    places.add_region(found)
+    places.add_service(found)
     return found
 
 

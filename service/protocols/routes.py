@@ -14,7 +14,7 @@ from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.dialects import OWN, Dialect
 from service.ops import as_json
-from service.routes import to_call, to_response
+from service.routes import this_call, to_response
 
 if TYPE_CHECKING:
     from service.form import Form
@@ -52,7 +52,7 @@ def blueprint(answerer: Answerer, settings: Settings) -> Blueprint:
 
 def _answer(answerer: Answerer, form: Form) -> Response:
     """Answer the current request in a form."""
-    return to_response(answerer.answer(to_call(), form))
+    return to_response(answerer.answer(this_call(), form))
 
 
 def _add_v2(routes: Blueprint, answerer: Answerer, settings: Settings, intake: Callable[[], Intake]) -> None:
@@ -102,7 +102,7 @@ def _add_v2(routes: Blueprint, answerer: Answerer, settings: Settings, intake: C
 
         judged = intake()
         v2.refuse_other(judged.manifest, model, version)
-        call = to_call()
+        call = this_call()
         call = call._replace(request_id=request_id_for(call.request_id))
         form = v2.Infer(judged, call.request_id, request.headers.get(v2.HEADER_LENGTH))
         return to_response(answerer.answer(call, form))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from model.verify import VerifiedBundle
 from scripts.quality.__main__ import main as quality
 from tests.fakes.otlp import Collector, Span
 
-from .servers import DEADLINE_SECONDS, POLL_SECONDS
+from .servers import DEADLINE_SECONDS, POLL_SECONDS, Server
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 OTHER = "1af7651916cd43dd8448eb211c80319c"
@@ -41,7 +43,7 @@ def test_one_request_is_seen_as_a_trace_an_event_and_an_exemplar(
         sampled = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "seen"}
         assert server.predict(row, headers={**headers, **sampled}).status == 200
         # before another sampled call takes its place in the same bin
-        scraped = server.get("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"}).body.decode()
+        scraped = _scrape(server)
         google = {"x-cloud-trace-context": f"{OTHER}/255;o=1"}
         assert server.predict(b"{", headers={**headers, **google}).status == 400
         assert server.predict(row, headers={**headers, "traceparent": f"00-{OTHER}-{PARENT}-00"}).status == 200
@@ -74,6 +76,33 @@ def test_one_request_is_seen_as_a_trace_an_event_and_an_exemplar(
     log.write_text("\n".join(server.stdout_lines))
     assert quality(["--json", str(log)]) == 0
     assert json.loads(capsys.readouterr().out)["bundles"][penguins.digest]["accuracy"]["value"] == 1.0
+
+
+def test_whichever_worker_is_scraped_shows_the_exemplar(start, bundles: dict[str, Path], penguins: VerifiedBundle):
+    with Collector() as collector:
+        settings = {"ROOKERY_WORKERS": "2", "ROOKERY_TRACE_ENDPOINT": collector.endpoint, "ROOKERY_TRACE_RATE": "0"}
+        server = start({"MODEL_URI": str(bundles["penguins"]), **settings})
+        server.wait_until("/health/ready", 200)
+        workers = server.wait_for_workers(lambda found: len(found) == 2)
+        headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+        assert server.predict(example(penguins.manifest), headers=headers).status == 200
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while f'trace_id="{TRACE}"' not in _scrape(server):
+            assert time.monotonic() < deadline
+            assert not server.has_ended(POLL_SECONDS)
+        for stopped in workers:
+            # so the other one answers
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                scraped = _scrape(server)
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+            assert f'trace_id="{TRACE}"' in scraped
+        assert server.workers() == workers
+
+
+def _scrape(server: Server) -> str:
+    return server.get("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"}).body.decode()
 
 
 def _check_spans(spans: dict[str, list[Span]], penguins: VerifiedBundle) -> None:

@@ -13,7 +13,7 @@ from flask import Flask
 from service.answer import Answerer
 from service.form import Call
 from service.reply import Reply
-from service.server import call_wsgi
+from service.wsgi import call_wsgi
 
 ADELIE = {"bill_length_mm": 39.1, "bill_depth_mm": 18.7, "flipper_length_mm": 181, "body_mass_g": 3750}
 SETOSA = {"sepal_length_cm": 5.1, "sepal_width_cm": 3.5, "petal_length_cm": 1.4, "petal_width_cm": 0.2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -117,15 +117,25 @@ def test_a_share_of_the_predictions_is_told(answerer, lines, rate, low, high):
     taken: list[Served] = []
 
     class Keep:
-        def take(self, calls):
-            taken.extend(calls)
+        def note(self, call):
+            taken.append(call)
+
+        def work(self):
+            """Do nothing."""
 
     asking = Answerer(answerer.state, settings, Monitor([Keep()]))
     asking.answer(Call(_body(_row(answerer))))
     asking.monitor.flush()
-    events.take(taken * 1_000)
+    _read(events, taken * 1_000)
 
     assert low <= len(lines()) <= high
+
+
+def _read(events: Events, calls: Sequence[Served]) -> None:
+    """Let events read calls, and write."""
+    for call in calls:
+        events.note(call)
+    list(events.work())
 
 
 def _served(status: int = 200, reason: str = "", total: float = 0.001, wait: float = 0.0) -> Served:
@@ -141,7 +151,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("call", "severity"), REFUSED.values(), ids=REFUSED)
 def test_every_refusal_has_a_line(lines, call, severity):
-    Events(NotReady("hash_mismatch", "x"), Settings(event_rate=0.0)).take([call, _served()])
+    _read(Events(NotReady("hash_mismatch", "x"), Settings(event_rate=0.0)), [call, _served()])
 
     [line] = lines()
     assert (line["message"], line["reason"], line["severity"]) == ("request.refused", call.reason, severity)
@@ -164,7 +174,7 @@ def test_the_codes_of_a_refusal_are_told(answerer, lines):
     "call", [_served(total=0.5), _served(wait=0.5), _served(wait=0.3, total=0.3)], ids=["total", "wait", "both"]
 )
 def test_what_was_slow_has_a_line(lines, call):
-    Events(NotReady("hash_mismatch", "x"), Settings(slow_seconds=0.5)).take([call, _served(total=0.499)])
+    _read(Events(NotReady("hash_mismatch", "x"), Settings(slow_seconds=0.5)), [call, _served(total=0.499)])
 
     assert [(line["message"], line["severity"]) for line in lines()] == [("request.slow", "WARNING")]
 
@@ -172,11 +182,11 @@ def test_what_was_slow_has_a_line(lines, call):
 def test_a_flood_of_refusals_is_counted(lines):
     now = [1_000.0]
     events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
-    events.take([_served(503, "overloaded")] * 500 + [_served(429, "rate-limited")] * 7)
+    _read(events, [_served(503, "overloaded")] * 500 + [_served(429, "rate-limited")] * 7)
     now[0] += 1
     # once a second calls are handed on, even if there are none
-    events.take([])
-    events.take([_served(422, "invalid-instance")])
+    _read(events, [])
+    _read(events, [_served(422, "invalid-instance")])
 
     found = lines()
     assert [line["message"] for line in found[:MOST_LINES]] == ["request.refused"] * MOST_LINES
@@ -194,7 +204,7 @@ def test_lines_are_earned_bit_by_bit(lines):
     # 2,000 refusals a second, as the monitor hands them on
     for _ in range(32):
         before = len(lines())
-        events.take([_served(503, "overloaded")] * 128)
+        _read(events, [_served(503, "overloaded")] * 128)
         told.append(sum(line["message"] == "request.refused" for line in lines()[before:]))
         now[0] += 1 / 16
 
@@ -204,9 +214,9 @@ def test_lines_are_earned_bit_by_bit(lines):
 def test_a_clock_that_is_set_back_earns_nothing(lines):
     now = [1_000.0]
     events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
-    events.take([_served(503, "overloaded")] * 150)
+    _read(events, [_served(503, "overloaded")] * 150)
     now[0] -= 60
-    events.take([_served(503, "overloaded")])
+    _read(events, [_served(503, "overloaded")])
 
     assert sum(line["message"] == "request.refused" for line in lines()) == MOST_LINES
 
@@ -220,5 +230,5 @@ def test_a_service_without_a_model_tells_no_predictions(lines):
 
 def test_nothing_is_said_about_ready_and_ordinary_calls(answerer, lines):
     assert isinstance(answerer.state, Ready)
-    Events(answerer.state, Settings()).take([_served()] * 100)
+    _read(Events(answerer.state, Settings()), [_served()] * 100)
     assert lines() == []

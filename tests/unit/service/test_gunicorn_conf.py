@@ -123,5 +123,5 @@ def test_a_worker_that_ends_in_good_order_leaves_no_mark(monkeypatch, private_en
     Cache(private_environment.cache_dir).begin("sha256:" + "ab" * 32)
     running = private_environment.cache_dir / "running"
     assert len(list(running.iterdir())) == 1
-    _run(monkeypatch)["worker_exit"](None, SimpleNamespace(tick=lambda: None))  # type: ignore[operator]
+    _run(monkeypatch)["worker_exit"](None, SimpleNamespace(finish=lambda: None))  # type: ignore[operator]
     assert list(running.iterdir()) == []

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from service.ledger import BASES, CELLS, Ledger, NoRoom, Place
+from service.ledger import BASES, CELLS, NOTE_BYTES, NOTE_HEADER, Ledger, NoRoom, Place
 
 SUMS, KEPT, GAUGES = 3, 2, 1
 
@@ -126,3 +126,39 @@ def test_what_is_read_while_workers_end_is_whole():
     while os.waitpid(writer, os.WNOHANG) == (0, 0):
         seen.add(tuple(summed(ledger)))
     assert seen <= {(1.0, 1.0, 1.0)}
+
+
+def test_a_note_of_a_forked_process_is_read_until_it_has_ended():
+    ledger = Ledger()
+    place, other = ledger.take(), ledger.take()
+    other.note(b"of another")
+    child = os.fork()
+    if child == 0:
+        place.note(b"x" * 1000)
+        place.note(b"short")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ledger.notes() == [b"short", b"of another"]
+    place.lay_out(b"a", 1, 0, 0)
+    assert ledger.fold(place)
+    assert ledger.notes() == [b"of another"]
+    assert ledger.take().noted() == b""
+
+
+def test_a_note_that_is_only_half_written_is_not_read():
+    ledger = Ledger()
+    place = ledger.take()
+    place.note(b"a whole note")
+    ledger._memory[place._note_at + NOTE_HEADER.size] = ord("b")
+    assert (place.noted(), ledger.notes()) == (b"", [])
+
+
+def test_notes_are_bounded_and_keep_out_of_the_next_place():
+    ledger = Ledger()
+    first, second = ledger.take(), ledger.take()
+    second.note(b"second")
+    first.note(b"1" * NOTE_BYTES)
+    with pytest.raises(NoRoom):
+        first.note(b"2" * (NOTE_BYTES + 1))
+    assert ledger.notes() == [b"1" * NOTE_BYTES, b"second"]
+    assert (first.has_names, second.has_names) == (False, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
@@ -13,7 +13,7 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import BATCH_ROWS, MOST_CALLS, Monitor, Served
+from service.monitor import BATCH_ROWS, MOST_CALLS, MOST_WAITING_CALLS, Monitor, Served, taken
 from service.server import Bridge
 from tests.unit.service.calls import ADELIE, ask, request
 
@@ -22,10 +22,14 @@ class Reader:
     """Keeps what it is given."""
 
     def __init__(self) -> None:
+        self.noted: list[Served] = []
         self.batches: list[list[Served]] = []
 
-    def take(self, calls: Sequence[Served]) -> None:
-        self.batches.append(list(calls))
+    def note(self, call: Served) -> None:
+        self.noted.append(call)
+
+    def work(self) -> None:
+        self.batches.append(taken(self.noted))
 
     @property
     def calls(self) -> list[Served]:
@@ -33,9 +37,23 @@ class Reader:
 
 
 class Failing:
-    """Fails whatever it is given."""
+    """Fails whatever it is told, or at its work."""
 
-    def take(self, calls: Sequence[Served]) -> None:
+    def note(self, call: Served) -> None:
+        raise RuntimeError("no memory")
+
+    def work(self) -> None:
+        """Do nothing."""
+
+
+class FailingLater:
+    """Fails at a later piece of its work."""
+
+    def note(self, call: Served) -> None:
+        """Take anything."""
+
+    def work(self) -> Iterator[None]:
+        yield
         raise RuntimeError("disk full")
 
 
@@ -181,11 +199,84 @@ def test_none_is_lost_or_read_twice_when_many_threads_note_them():
     assert (len(ids), len(set(ids))) == (20_000, 20_000)
 
 
-def test_a_reader_that_fails_is_logged_and_harms_nobody(answerer, reader, caplog):
-    watched = Answerer(answerer.state, Settings(), Monitor([Failing(), reader]))
-    assert ask(watched, ADELIE).status == 200
+@pytest.mark.parametrize("failing", [Failing(), FailingLater()], ids=["told", "working"])
+def test_a_reader_that_fails_is_logged_once_a_time_and_harms_nobody(answerer, reader, caplog, failing):
+    watched = Answerer(answerer.state, Settings(), Monitor([failing, reader]))
+    assert [ask(watched, ADELIE).status for _ in range(3)] == [200] * 3
     watched.monitor.flush()
-    assert len(reader.calls) == 1
-    assert [(record.message, vars(record)["consumer"], vars(record)["calls"]) for record in caplog.records] == [
-        ("monitor.failed", "Failing", 1)
-    ]
+    assert len(reader.calls) == 3
+    [record] = caplog.records
+    assert (record.message, vars(record)["consumer"]) == ("monitor.failed", type(failing).__name__)
+    assert record.exc_info is not None
+
+
+class Piecewise:
+    """Reads a call a piece."""
+
+    def __init__(self) -> None:
+        self.noted: list[Served] = []
+        self.ids: list[str] = []
+
+    def note(self, call: Served) -> None:
+        self.noted.append(call)
+
+    def work(self) -> Iterator[None]:
+        for call in taken(self.noted):
+            self.ids.append(call.request_id)
+            yield
+
+
+@pytest.fixture
+def later() -> list[Callable[[], None]]:
+    """What was put off."""
+    return []
+
+
+@pytest.fixture
+def slow(later) -> tuple[Monitor, Piecewise]:
+    """Calls are read one by one, in turns."""
+    reader = Piecewise()
+    monitor = Monitor([reader])
+    monitor.put_off(later.append)
+    return monitor, reader
+
+
+def _note(monitor: Monitor, *numbers: int) -> None:
+    for number in numbers:
+        monitor.note_refusal(Overloaded(), str(number))
+
+
+def test_what_is_put_off_is_worked_off_piece_by_piece(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    for turn in range(3):
+        later.pop()()
+        assert (len(reader.ids), len(later)) == (turn + 1, 1)
+    # what comes meanwhile is read afterwards
+    _note(monitor, MOST_CALLS)
+    while later:
+        later.pop()()
+    assert reader.ids == [str(number) for number in range(MOST_CALLS)]
+    monitor.flush()
+    assert reader.ids[MOST_CALLS:] == [str(MOST_CALLS)]
+
+
+def test_whoever_needs_everything_read_gets_it_between_two_pieces(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    later.pop()()
+    _note(monitor, MOST_CALLS)
+    monitor.flush()
+    assert reader.ids == [str(number) for number in range(MOST_CALLS + 1)]
+    # the turn that was asked for finds nothing to do, and asks for no other
+    later.pop()()
+    assert (later, len(reader.ids)) == ([], MOST_CALLS + 1)
+
+
+def test_calls_that_come_faster_than_pieces_are_worked_off_are_read_at_once(slow, later):
+    monitor, reader = slow
+    _note(monitor, *range(MOST_CALLS))
+    later.pop()()
+    _note(monitor, *range(MOST_CALLS, MOST_CALLS + MOST_WAITING_CALLS))
+    later.pop()()
+    assert (later, len(reader.ids)) == ([], MOST_CALLS + MOST_WAITING_CALLS)

@@ -13,8 +13,9 @@ import pytest
 from service.answer import Answerer
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import MOST_CALLS, Monitor
-from service.server import LOOP_BODY_BYTES, Bridge, call_wsgi, to_environ
+from service.monitor import MOST_CALLS, Monitor, Served
+from service.server import LOOP_BODY_BYTES, Bridge
+from service.wsgi import call_wsgi, to_environ
 from tests.unit.service.calls import ADELIE, ask, encode
 
 LIMIT = 200_000
@@ -316,6 +317,47 @@ def test_only_a_bridge_with_a_short_door_shows_its_answerer(answerer):
     assert doors == [answerer, None]
 
 
+BATCH = encode({"instances": [ADELIE] * 300})
+OTHERS_PORT = 8081
+# what belongs to the application, although it looks like a plain prediction
+ITS_OWN = {
+    "another method": _scope("PUT"),
+    "another path": _scope(path="/predict/"),
+    "a browser elsewhere": _scope(headers=[(b"origin", b"https://lab.example")]),
+    "the port for operations": _scope(server=("127.0.0.1", OTHERS_PORT)),
+}
+
+
+@pytest.mark.parametrize("scope", ITS_OWN.values(), ids=ITS_OWN)
+def test_the_short_door_is_for_plain_predictions_alone(answerer, scope):
+    app = Bridge(call_me_teapot, answerer, LIMIT, has_short_door=True, ops_port=OTHERS_PORT)
+    client = Client(_part(BATCH))
+    client.talk(app, scope)
+    app._thread.shutdown()
+    assert client.status == 418
+
+
+def call_me_teapot(_: Any, start_response: Any) -> Iterable[bytes]:
+    """An application that is told from the answerer."""
+    start_response("418 I'M A TEAPOT", [])
+    return []
+
+
+def test_a_batch_is_answered_past_the_application_as_through_it(bridge, answerer):
+    short = Bridge(call_me_teapot, answerer, LIMIT, has_short_door=True)
+    scope = _scope(
+        query=b"on_error=row", headers=[(b"x-request-id", b"test-1"), (b"content-type", b"application/json")]
+    )
+    told = []
+    for app in (short, bridge):
+        client = Client(_part(BATCH))
+        client.talk(app, scope)
+        told.append((client.status, list(client.headers), client.headers["x-request-id"], client.body))
+    short._thread.shutdown()
+    assert told[0] == told[1]
+    assert told[0][0] == 200
+
+
 def test_a_bridge_has_no_short_door_unless_asked(bridge):
     assert bridge.short_door is None
 
@@ -365,11 +407,15 @@ def test_what_is_neither_http_nor_a_life_is_left_alone(answerer):
 
 
 def test_what_is_noted_after_the_loop_has_ended_is_handed_on(answerer):
+    noted: list[Served] = []
     handed: list[int] = []
 
     class Reader:
-        def take(self, calls: Any) -> None:
-            handed.append(len(calls))
+        def note(self, call: Served) -> None:
+            noted.append(call)
+
+        def work(self) -> None:
+            handed.append(len(noted))
 
     monitor = Monitor([Reader()])
     _lifespan(lambda: None, Answerer(answerer.state, Settings(), monitor), "startup", "shutdown")

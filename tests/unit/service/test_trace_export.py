@@ -123,8 +123,11 @@ def test_the_span_has_the_id_that_the_log_tells(answerer, collector):
     given = []
 
     class Keep:
-        def take(self, calls):
-            given.extend(calls)
+        def note(self, call):
+            given.append(call)
+
+        def work(self):
+            """Do nothing."""
 
     settings = Settings(trace_endpoint=collector.endpoint)
     export = TraceExport(answerer.state, settings, pause_seconds=0.01)
