@@ -167,7 +167,7 @@ class Monitor:
                 self._failures[type(consumer).__name__] = error
         self._calls += 1
         instances = call.instances
-        if self._calls >= MOST_CALLS or (instances is not None and len(instances.matrix) > BATCH_ROWS):
+        if self._calls >= MOST_CALLS or (instances is not None and instances.matrix.shape[0] > BATCH_ROWS):
             self._when_full()
 
     def note_refusal(

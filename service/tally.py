@@ -39,8 +39,7 @@ WARM_SECONDS = 10.0
 NONE = (0, 0)
 _STAGES = np.arange(len(f.STAGES))
 
-# protocol, route, status, reason: the first values of a call
-WAY = 4
+# protocol, route, status, reason
 Way = tuple[str, str, int, str]
 
 
@@ -75,6 +74,8 @@ class Tally:
         self._cells: Cells | None = None
         self._warm_at = self.ledger.began + WARM_SECONDS
         self._ways = Remembered(self._find)
+        # by protocol and route alone
+        self._answered = Remembered(self._find_answered)
         self._series_of_route = 1
         self._in_flight: Callable[[], tuple[int, int]] = lambda: NONE
 
@@ -94,7 +95,7 @@ class Tally:
                 from service.singles import Singles
 
                 # last of all, as other threads may look up at once where a call is counted
-                self._singles = Singles(len(self.state.predictor.manifest.features))
+                self._singles = Singles(len(self.state.predictor.manifest.features), self._answered.__getitem__)
         return self._cells
 
     def look(self, in_flight: Callable[[], tuple[int, int]]) -> None:
@@ -136,19 +137,8 @@ class Tally:
 
     def note(self, call: Served) -> None:
         """See `service.monitor.Consumer`."""
-        answers, instances, singles = call.answers, call.instances, self._singles
-        if (
-            singles is None
-            or instances is None
-            or type(answers) is not list
-            or len(answers) != 1
-            or instances.failures
-            or instances.conversions
-        ):
+        if self._singles is None or not self._singles.note(call):
             self._calls.append(call)
-        else:
-            way: Any = call[:WAY]
-            singles.note(self._ways[way], call, answers[0], instances.matrix)
 
     def work(self) -> Iterator[None]:
         """Count, and publish; in pieces that take about as long as an answer."""
@@ -255,3 +245,7 @@ class Tally:
             with contextlib.suppress(ValueError):
                 return series.index((route, protocol, of_status, outcome, "false"))
         raise ValueError(f"status {status} is none of HTTP's")
+
+    def _find_answered(self, place: tuple[str, str]) -> int:
+        """Return the series of cold requests that a protocol answered at a route."""
+        return self._find((*place, 200, ""))
