@@ -256,10 +256,22 @@ def main(arguments: Sequence[str] | None = None, clock: Callable[[], float] = ti
     except OSError as error:
         message = f"{error.filename or 'the output'} cannot be written: {error.strerror}"
     except KeyboardInterrupt:
-        print("error: interrupted, no file was written", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
+    except RuntimeError as error:
+        # a signal while the progress bar takes its lock ends in a complaint about the lock
+        if isinstance(error.__context__, SystemExit):
+            raise error.__context__ from None
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return _interrupted()
     print(f"error: {message}", file=sys.stderr)
     return REFUSED
+
+
+def _interrupted() -> int:
+    """Say that a person ended it."""
+    print("error: interrupted, no file was written", file=sys.stderr)
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

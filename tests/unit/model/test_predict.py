@@ -500,6 +500,26 @@ def test_an_interrupt_is_said_in_one_line(run, monkeypatch):
     assert run(f"{HEADER}\n{GOOD}\n") == (130, None, "error: interrupted, no file was written\n")
 
 
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), SystemExit(143), ValueError()], ids=lambda end: type(end).__name__
+)
+def test_a_signal_while_the_bar_takes_its_lock_ends_as_any_other(run, monkeypatch, end):
+    def take_lock():
+        try:
+            raise end
+        finally:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    monkeypatch.setattr(predict.sys.stderr, "isatty", take_lock)
+
+    if isinstance(end, KeyboardInterrupt):
+        assert run(f"{HEADER}\n{GOOD}\n") == (130, None, "error: interrupted, no file was written\n")
+    else:
+        with pytest.raises(SystemExit if isinstance(end, SystemExit) else RuntimeError) as caught:
+            run(f"{HEADER}\n{GOOD}\n")
+        assert caught.value is end or isinstance(caught.value.__context__, ValueError)
+
+
 def test_memory_does_not_grow_with_the_file(bundles, many, tmp_path):
     program = (
         "import sys; from model import predict; status = predict.main(sys.argv[1:]); "
