@@ -20,7 +20,14 @@ _TIMES = slice(Served._fields.index("began"), Served._fields.index("render") + 1
 
 
 class Singles:
-    """What is kept of each answered row; noted by any thread."""
+    """What is kept of each answered row; noted by any thread.
+
+    Attributes:
+        STAGES: which of the numbers are the times of the stages, in the order of the metric's.
+        TOLD: which are what the answer told, in the order that `service.rows.Rows.count` takes.
+    """
+
+    STAGES, TOLD = [2, 4, 5, 6], slice(7, NUMBERS)
 
     def __init__(self, features: int, way_of: Callable[[Any], int]) -> None:
         """Begin with none.

@@ -144,22 +144,23 @@ class Tally:
         """Count, and publish; in pieces that take about as long as an answer."""
         self.publish()
         if self._singles is not None:
-            numbers, rows = self._singles.take()
-            if len(rows):
-                yield from self._count_singles(numbers, rows)
+            yield from self._count_singles(self._singles)
         calls = taken(self._calls)
         if calls:
             yield from self._count_calls(calls)
 
-    def _count_singles(self, numbers: FloatArray, rows: NDArray[np.float32]) -> Iterator[None]:
-        """Count rows that were answered one by one, see `service.singles`."""
+    def _count_singles(self, singles: Singles) -> Iterator[None]:
+        """Count rows that were answered one by one."""
+        numbers, rows = singles.take()
+        if not len(rows):
+            return
         ways, began, wait, total = numbers[:4]
         self._count_requests(ways.astype(np.intp), began + total >= self._warm_at, wait + total)
         yield
-        self._count_stages(numbers[[2, 4, 5, 6]])
+        self._count_stages(numbers[singles.STAGES])
         yield
         if self._rows is not None:
-            yield from self._rows.count(rows, numbers[7:])
+            yield from self._rows.count(rows, numbers[singles.TOLD])
 
     def _count_calls(self, calls: Sequence[Served]) -> Iterator[None]:
         """Count any calls: column by column, as looking at each would cost more than all the counting."""
