@@ -48,7 +48,8 @@ SLOW = {
     "body drip": (post(BODY)[:-5], 408),
     "body drip over the bridge": (post(BODY, b"Origin: https://lab.example\r\n")[:-5], 408),
     "slow read": (b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n" * 8, 200),
-    "idle keep-alive": (post(BODY), 200),
+    # not a prediction: fifty at once may be refused when the machine stands still for a while, and rightly
+    "idle keep-alive": (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 200),
 }
 
 
@@ -81,7 +82,8 @@ def test_slow_clients_are_closed_and_harm_nobody(
 
     tell(f"B2: {COUNT} closed, honest {honest.count(200)} of {len(honest)}")
     assert honest == [200] * 20
-    assert {line.split(b" ")[1:2] == [str(status).encode()] for line in first} == {status is not None}
+    expected = [] if status is None else [str(status).encode()]
+    assert [line for line in first if line.split(b" ")[1:2] != expected] == []
     assert hasty_server.workers() == workers
 
 
@@ -201,7 +203,8 @@ def test_after_sigterm_it_answers_for_a_moment_and_says_that_it_is_the_end(
 
 
 def test_requests_under_way_at_sigterm_are_answered(start: Start, bundles: dict[str, Path], tell: Tell) -> None:
-    server = start({"MODEL_URI": str(bundles["penguins"])})
+    # eleven batches at once: on a slow machine the last ones would be refused, as they should be
+    server = start({"MODEL_URI": str(bundles["penguins"]), "ROOKERY_WAIT_SECONDS": "20"})
     server.wait_until("/health/ready", 200)
     batch = json.dumps({"instances": [hostile.ADELIE] * 1000}).encode()
     with contextlib.ExitStack() as stack:
