@@ -122,7 +122,7 @@ class Baseline:
             For each variable counts of shape (b,), to which those of other rows can be added.
         """
         values = np.vstack([matrix.T, probabilities.argmax(axis=1), probabilities.max(axis=1), novelty])
-        return self.bins.split(self.bins.count(values))
+        return self.bins.split(self.bins.count([*np.sort(values)]))
 
 
 def build(manifest: Manifest) -> Baseline:

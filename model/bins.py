@@ -1,4 +1,4 @@
-"""Finds between which edges many values of several variables lie, and counts them, all of them at once."""
+"""Counts many values of several variables, each in bins of its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# equal parts that the range of a variable's edges is cut into
-CELLS = 256
-# with more edges in one part, or fewer values, binary searches are as fast
-MOST_STEPS, FEW_VALUES = 4, 64
-
 
 class Bins:
-    """Counts many values of several variables in one go, each variable in bins of its own."""
+    """Counts many values of several variables, in bins that lie behind each other.
+
+    Values are sorted first, and the edges looked up among them: numpy sorts a thousand numbers in the time of a few
+    simple steps over them, and there are fewer edges than values.
+    """
 
     def __init__(self, variables: Sequence[tuple[FloatArray, NDArray[np.intp], int]]) -> None:
         """Lay the bins of all variables out behind each other.
@@ -28,82 +27,40 @@ class Bins:
                 how many bins there are.
         """
         edges, places, sizes = zip(*variables, strict=True)
-        self._grid = Grid(edges)
+        # NaN is above all numbers
+        self._edges = [np.append(each, np.nan) for each in edges]
         self._ends = np.cumsum(sizes)
         end = int(self._ends[-1])
-        # what has no bin is in the one behind the last
-        bins = [
-            np.where(each < size, each + last - size, end)
-            for each, last, size in zip(places, self._ends, sizes, strict=True)
-        ]
-        # of every part, in the order of the grid, its bin; behind them that of each variable's NaN
-        self._bins = np.concatenate([*(each[:-1] for each in bins), [each[-1] for each in bins]])
-        self._nulls = (np.arange(len(bins)) + len(self._bins) - len(bins))[:, None]
+        # of every part its bin; what has none is in the one behind the last
+        self._bins = np.concatenate(
+            [
+                np.where(each < size, each + last - size, end)
+                for each, last, size in zip(places, self._ends, sizes, strict=True)
+            ]
+        )
+        # of every variable its last part, which is NaN's
+        self._lasts = np.cumsum([len(each) for each in places]) - 1
+        self._others = np.delete(np.arange(len(self._bins)), self._lasts)
 
-    def count(self, values: FloatArray) -> Counts:
-        """Count values, shape (v, n), which NaN may be among; returns the counts of all bins, shape (b,)."""
-        missing = np.isnan(values)
-        if missing.any():
-            parts = np.where(missing, self._nulls, self._grid.places(np.where(missing, 0, values)))
-        else:
-            parts = self._grid.places(values)
-        # a part is in one bin, so few numbers are left to be added up
-        in_parts = np.bincount(parts.ravel(), minlength=len(self._bins))
+    def count(self, columns: Sequence[NDArray[np.floating]]) -> Counts:
+        """Count values.
+
+        Args:
+            columns: of each of the v variables its values, ascending and NaN last, all of the same shape (n,).
+
+        Returns:
+            The counts of all bins, shape (b,).
+        """
+        rows = len(columns[0])
+        # how many values are in a part or in those of its variable before
+        until = np.full(len(self._bins), rows)
+        until[self._others] = np.concatenate(
+            [column.searchsorted(edges) for edges, column in zip(self._edges, columns, strict=True)]
+        )
+        in_parts = np.diff(until, prepend=0)
+        in_parts[self._lasts[:-1] + 1] += rows
         return np.bincount(self._bins, in_parts, self._ends[-1] + 1)[:-1].astype(np.int64)
 
     def split(self, counts: Counts) -> list[Counts]:
         """Return the counts of each variable, shape (b,)."""
         return np.split(counts, self._ends[:-1])
-
-
-class Grid:
-    """Finds for each value how many edges of its variable are at or below it, as `numpy.searchsorted` does.
-
-    A value's part of the range tells how many edges lie in the parts before, and comparing with the next edges the
-    rest. Multiplying and cutting off never decrease as the value grows, whatever is rounded, so edges in parts before a
-    value's are not above it, and those in parts behind are.
-
-    Attributes:
-        edges: shape (e,) for each of the v variables, ascending and finite.
-        firsts: shape (v, 1), places of the variables before: one more than their edges.
-    """
-
-    def __init__(self, edges: Sequence[FloatArray]) -> None:
-        """Prepare; see the class."""
-        self.edges = [np.array(each, dtype=np.float64) for each in edges]
-        self.firsts = np.cumsum([0, *(len(each) + 1 for each in self.edges[:-1])])[:, None]
-        widths = [float(each[-1] - each[0]) if len(each) > 1 else 1.0 for each in self.edges]
-        self._lows = np.array([[each[0] if len(each) else 0.0] for each in self.edges])
-        with np.errstate(divide="ignore", over="ignore"):
-            self._scales = CELLS / np.array(widths)[:, None]
-        self._steps = MOST_STEPS + 1
-        if not np.isfinite(self._scales).all() or not all(map(np.isfinite, widths)):
-            return
-        before, following, self._steps = [], [], 0
-        for position, each in enumerate(self.edges):
-            one = slice(position, position + 1)
-            counts = np.bincount(self._cells(each[None], one)[0], minlength=CELLS + 1)
-            before.append(np.concatenate([[0], counts.cumsum()[:-1]]) + self.firsts[position])
-            # behind the last edge nothing is
-            following.append(np.append(each, np.nan))
-            self._steps = max(self._steps, int(counts.max()))
-        self._before, self._next = np.concatenate(before), np.concatenate(following)
-        self._rows = np.arange(len(self.edges))[:, None] * (CELLS + 1)
-
-    def places(self, values: FloatArray) -> NDArray[np.intp]:
-        """Return how many edges are at or below each value, plus `firsts`, both shape (v, n); NaN is above all."""
-        if self._steps > MOST_STEPS or values.shape[1] < FEW_VALUES or not values.max() < np.inf:
-            rows = zip(self.edges, values, strict=True)
-            return np.asarray([edges.searchsorted(row, side="right") for edges, row in rows] + self.firsts)
-        cells = self._cells(values)
-        cells += self._rows
-        places: NDArray[np.intp] = self._before.take(cells)
-        for _ in range(self._steps):
-            places += values >= self._next.take(places)
-        return places
-
-    def _cells(self, values: FloatArray, of: slice = slice(None)) -> NDArray[np.intp]:
-        """Return the part of its variable's range of each value, the outermost for what is outside."""
-        found = values - self._lows[of]
-        found *= self._scales[of]
-        return np.asarray(found.clip(0, CELLS, out=found).astype(np.intp))

@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bins import Grid
 from model.domain import Feature, FloatMatrix, check_matrix
 from model.errors import EngineError
+from model.grid import Grid
 from model.inspect_xgboost import Learner, Tree, base_scores, learner_of
 
 # 8 MB of float64: beyond, the tables would be slower to build and to reach than the trees

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 MOST_CALLS = 512
 # if so many come meanwhile, they come faster than piece by piece
 MOST_WAITING_CALLS = 2 * MOST_CALLS
-# a batch is worked on at once: many of them would be many rows to keep
-BATCH_ROWS = 16
+# or after so many rows, as those of batches are kept until then
+MOST_ROWS = 4096
 
 # in a WSGI environ: seconds that the request waited for its turn
 WAITED = "rookery.wait_seconds"
@@ -119,7 +119,7 @@ class Monitor:
         """
         self._consumers = tuple(consumers)
         # since the work was last begun; threads that count at the same time may lose one
-        self._calls = 0
+        self._calls = self._rows = 0
         self._failures: dict[str, Exception] = {}
         self._lock = threading.Lock()
         self._when_full: Callable[[], None] = self.flush
@@ -166,8 +166,9 @@ class Monitor:
             except Exception as error:  # noqa: BLE001 - kept for the log, which the answer does not wait for
                 self._failures[type(consumer).__name__] = error
         self._calls += 1
-        instances = call.instances
-        if self._calls >= MOST_CALLS or (instances is not None and instances.matrix.shape[0] > BATCH_ROWS):
+        if call.instances is not None:
+            self._rows += call.instances.matrix.shape[0]
+        if self._calls >= MOST_CALLS or self._rows >= MOST_ROWS:
             self._when_full()
 
     def note_refusal(
@@ -229,7 +230,7 @@ class Monitor:
 
     def _work(self) -> Iterator[None]:
         """Let one after the other work, piece by piece; whoever asks for them holds the lock."""
-        self._calls = 0
+        self._calls = self._rows = 0
         for consumer in self._consumers:
             name = type(consumer).__name__
             try:

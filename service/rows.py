@@ -65,20 +65,19 @@ class Rows:
             matrix: float32, shape (n, d), NaN for null.
             told: sizes of prediction sets, classes, their probabilities and novelty, shape (4, n).
         """
-        sizes, classes, confidence, novelty = told
-        names = len(HISTOGRAMS)
-        values = np.empty((names + (matrix.shape[1] + 3) * self._has_drift, len(matrix)))
-        values[0], values[1], values[2] = sizes, confidence, novelty
-        if self._has_drift:
-            values[names:-3] = matrix.T
-            values[-3:] = told[1:]
-        yield
-        counts = self._bins.count(values)
-        for begin, end, cells in zip(self._ends, self._ends[1:], self._counts, strict=False):
-            cells += counts[begin:end]
-        for cells, column in zip(self._sums, (sizes, confidence, novelty), strict=True):
+        sizes, classes, confidence, novelty = columns = np.sort(told)
+        counted = [sizes, confidence, novelty]
+        for cells, column in zip(self._sums, counted, strict=True):
             cells += column.sum()
         self._predictions += np.bincount(classes.astype(np.intp), minlength=len(self._predictions))
+        yield
+        if self._has_drift:
+            # short numbers are sorted in half of the time, and looked up sooner if they are as long as the edges
+            counted += [*np.sort(matrix.T).astype(np.float64), *columns[1:]]
+            yield
+        counts = self._bins.count(counted)
+        for begin, end, cells in zip(self._ends, self._ends[1:], self._counts, strict=False):
+            cells += counts[begin:end]
 
 
 def _histogram(bounds: Sequence[float]) -> tuple[FloatArray, np.ndarray[Any, np.dtype[np.intp]], int]:

@@ -13,7 +13,7 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import BATCH_ROWS, MOST_CALLS, MOST_WAITING_CALLS, Monitor, Served, taken
+from service.monitor import MOST_CALLS, MOST_ROWS, MOST_WAITING_CALLS, Monitor, Served, taken
 from service.server import Bridge
 from tests.unit.service.calls import ADELIE, ask, request
 
@@ -92,10 +92,12 @@ def test_an_answer_is_noted_with_everything_known(watched, reader):
     assert call.total == pytest.approx(call.decode + call.predict + call.render)
 
 
-def test_a_batch_is_noted_with_its_predictions_and_handed_on_at_once(watched, reader):
-    ask(watched, {"instances": [ADELIE] * (BATCH_ROWS + 1)})
-    [call] = reader.calls
-    assert len(call.answers.classes) == BATCH_ROWS + 1
+def test_batches_are_noted_with_their_predictions_and_handed_on_after_many_rows(watched, reader):
+    for _ in range(4):
+        assert reader.batches == []
+        ask(watched, {"instances": [ADELIE] * (MOST_ROWS // 4)})
+    [calls] = reader.batches
+    assert [len(call.answers.classes) for call in calls] == [MOST_ROWS // 4] * 4
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bins import FEW_VALUES, Grid
+from model.grid import FEW_VALUES, Grid
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=64)
 EDGES = st.lists(NUMBERS | st.floats(-1.0, 1.0), max_size=12).map(sorted)
