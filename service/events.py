@@ -30,6 +30,8 @@ MOST_ROWS = 16
 # a flood of refusals must not become a flood of lines: so many a second are written, the rest is counted.
 # They are earned bit by bit: a hundred at the begin of each second held the event loop up for 10 ms or more each time
 MOST_LINES = 100
+# one refusal for want of time tells no more than the next, and writing takes time that answers need
+FEW_LINES = {"overloaded": 10.0, "rate-limited": 10.0}
 # refusals by whoever uses the service wrongly, and by a service that cannot do better
 LEVELS = {4: logging.INFO, 5: logging.WARNING}
 
@@ -59,7 +61,9 @@ class Events:
         self._left = self._next()
         self._to_tell: list[Served] = []
         self._to_summarise: list[Served] = []
-        self._earned, self._earned_at, self._second = float(MOST_LINES), clock(), 0
+        # by reason, "" for all that have no limit of their own
+        self._earned = {"": float(MOST_LINES), **FEW_LINES}
+        self._earned_at, self._second = clock(), 0
         self._unsaid: Counter[str] = Counter()
 
     def note(self, call: Served) -> None:
@@ -93,10 +97,11 @@ class Events:
 
     def _summarise(self, call: Served) -> bool:
         """Write the one line about a call that was refused, failed or was slow; says whether there was one left."""
-        if self._earned < 1:
+        budget = call.reason if call.reason in FEW_LINES else ""
+        if self._earned[budget] < 1:
             self._unsaid[call.reason or "slow"] += 1
             return False
-        self._earned -= 1
+        self._earned[budget] -= 1
         extra = {**self._of_call(call), "reason": call.reason}
         if call.problems:
             extra["codes"] = sorted({problem.code for problem in call.problems})
@@ -111,8 +116,10 @@ class Events:
     def _go_on(self) -> None:
         """Earn lines with the time that went by, and say once a second how many were left out."""
         now = self._clock()
-        earned = MOST_LINES * max(0.0, now - self._earned_at)
-        self._earned, self._earned_at = min(float(MOST_LINES), self._earned + earned), now
+        seconds, self._earned_at = max(0.0, now - self._earned_at), now
+        for budget, earned in self._earned.items():
+            most = FEW_LINES.get(budget, float(MOST_LINES))
+            self._earned[budget] = min(most, earned + most * seconds)
         second = int(now)
         if second == self._second:
             return

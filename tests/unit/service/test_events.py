@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from model import baseline
 from model.manifest import example
 from service.answer import Answerer, Call
 from service.config import Settings
-from service.events import MOST_LINES, MOST_ROWS, Events
+from service.events import FEW_LINES, MOST_LINES, MOST_ROWS, Events
 from service.loader import NotReady, Ready
 from service.monitor import Monitor, Served
 from service.structured import JsonFormatter
@@ -182,7 +183,7 @@ def test_what_was_slow_has_a_line(lines, call):
 def test_a_flood_of_refusals_is_counted(lines):
     now = [1_000.0]
     events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
-    _read(events, [_served(503, "overloaded")] * 500 + [_served(429, "rate-limited")] * 7)
+    _read(events, [_served(503, "no-model")] * 500 + [_served(422, "invalid-instance")] * 7)
     now[0] += 1
     # once a second calls are handed on, even if there are none
     _read(events, [])
@@ -193,8 +194,17 @@ def test_a_flood_of_refusals_is_counted(lines):
     assert [line["message"] for line in found[MOST_LINES:]] == ["request.not_logged", "request.refused"]
     assert (found[MOST_LINES]["requests"], found[MOST_LINES]["reasons"]) == (
         407,
-        {"overloaded": 400, "rate-limited": 7},
+        {"no-model": 400, "invalid-instance": 7},
     )
+
+
+def test_a_flood_of_refusals_that_say_the_same_leaves_room_for_others(lines):
+    events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: 1_000.0)
+    alike = [_served(503, "overloaded"), _served(429, "rate-limited")]
+    _read(events, [*alike * 500, _served(500, "internal")])
+
+    found = Counter(line["reason"] for line in lines())
+    assert found == {**FEW_LINES, "internal": 1}
 
 
 def test_lines_are_earned_bit_by_bit(lines):
@@ -204,7 +214,7 @@ def test_lines_are_earned_bit_by_bit(lines):
     # 2,000 refusals a second, as the monitor hands them on
     for _ in range(32):
         before = len(lines())
-        _read(events, [_served(503, "overloaded")] * 128)
+        _read(events, [_served(503, "no-model")] * 128)
         told.append(sum(line["message"] == "request.refused" for line in lines()[before:]))
         now[0] += 1 / 16
 
@@ -214,9 +224,9 @@ def test_lines_are_earned_bit_by_bit(lines):
 def test_a_clock_that_is_set_back_earns_nothing(lines):
     now = [1_000.0]
     events = Events(NotReady("hash_mismatch", "x"), Settings(), clock=lambda: now[0])
-    _read(events, [_served(503, "overloaded")] * 150)
+    _read(events, [_served(503, "no-model")] * 150)
     now[0] -= 60
-    _read(events, [_served(503, "overloaded")])
+    _read(events, [_served(503, "no-model")])
 
     assert sum(line["message"] == "request.refused" for line in lines()) == MOST_LINES
 
