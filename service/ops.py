@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from model.manifest import Manifest
+from model.predictor import Predictor
 from service import metrics, stopping
 from service.answer import Answerer
 from service.config import Settings
@@ -27,21 +29,17 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
     @routes.get("/model")
     def model() -> Response:
         """Show the model card."""
-        # nobody waits for it at the start
-        from model.examples import examples
-
         ready = answerer.require_model()
         predictor = ready.predictor
         return as_json(
             {
-                **card(predictor.manifest),
+                **of_bundle(predictor),
                 "digest": ready.digest,
                 "engine": predictor.engine.name,
                 "fallback": ready.is_fallback,
                 "attempts": [vars_of(attempt) for attempt in ready.attempts],
                 "load_seconds": ready.phases,
                 "contributions": predictor.no_contributions_reason or "available",
-                "examples": [example._asdict() for example in examples(predictor.manifest)],
             }
         )
 
@@ -78,15 +76,12 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
     @routes.get("/version")
     def show_version() -> Response:
         """Say what runs."""
-        # the start does not wait for it
-        from model.libraries import versions
-
         return as_json(
             {
                 "commit": settings.commit,
                 "build_time": settings.build_time,
                 "digest": answerer.digest,
-                "libraries": versions(LIBRARIES),
+                "libraries": installed(),
                 **({"vertex_endpoint": settings.vertex_endpoint} if settings.vertex_endpoint else {}),
             }
         )
@@ -97,6 +92,25 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
 def vars_of(attempt: Attempt) -> dict[str, str]:
     """Return what is known about one bundle that was tried."""
     return {name: value for name, value in asdict(attempt).items() if value is not None}
+
+
+@functools.cache
+def installed() -> dict[str, str]:
+    """Return the libraries that serve, read from their metadata once."""
+    # the start does not wait for it
+    from model.libraries import versions
+
+    return versions(LIBRARIES)
+
+
+@functools.cache
+def of_bundle(predictor: Predictor) -> dict[str, Any]:
+    """Return what `/model` tells of a bundle, worked out once: whoever asks often must hold nobody up."""
+    # nobody waits for it at the start
+    from model.examples import examples
+
+    found = [example._asdict() for example in examples(predictor.manifest)]
+    return {**card(predictor.manifest), "examples": found}
 
 
 def card(manifest: Manifest) -> dict[str, Any]:
