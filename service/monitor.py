@@ -18,8 +18,8 @@ from service.instances import Instances
 
 log = logging.getLogger(__name__)
 
-# after so many calls the work is done: the share of each is small
-MOST_CALLS = 512
+# after so many calls the work is done, or after a second: most of it is the same for few calls and for many
+MOST_CALLS = 2048
 # if so many come meanwhile, they come faster than piece by piece
 MOST_WAITING_CALLS = 2 * MOST_CALLS
 # or after so many rows, as those of batches are kept until then
