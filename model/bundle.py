@@ -88,6 +88,19 @@ def current(root: Path, name: str) -> Path | None:
     return folder if digest and (folder / MANIFEST).is_file() else None
 
 
+def resolve(folder: Path) -> Path:
+    """Return the bundle a folder stands for: itself, or what its file `current` names.
+
+    Raises:
+        BundleError: `bundle_missing` if there is no such folder.
+    """
+    pointer = folder / CURRENT
+    found = folder / pointer.read_text(errors="replace").strip() if pointer.is_file() else folder
+    if not found.is_dir():
+        raise BundleError("bundle_missing", f"{found} is not a folder; name a bundle folder (make train writes one)")
+    return found
+
+
 def bare(digest: str) -> str:
     """Return the 64 hex characters of a digest given with or without `sha256:`."""
     return digest.removeprefix("sha256:")

@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from model import manifest as manifests
 from model import predictor, signing, verify
-from model.bundle import MANIFEST, bare
+from model.bundle import MANIFEST, bare, resolve
 from model.command_line import Parser
 from model.errors import BundleError, KeyFileError, ModelError
 from model.manifest import MAX_MANIFEST_BYTES, Manifest
-from model.sign import resolve
 from model.signing import SIGNATURE, PublicKeys
 from model.store import DIGEST, Address, Bucket, Deadline, in_parallel, parse
 from model.verify import Remote

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from model import signing, verify
-from model.bundle import replace
+from model.bundle import replace, resolve
 from model.command_line import Parser
-from model.errors import BundleError, KeyFileError, ModelError
+from model.errors import KeyFileError, ModelError
 from model.signing import SIGNATURE
 
 PRIVATE, PUBLIC = "signing-private.pem", "signing-public.pem"
@@ -140,19 +140,6 @@ def _tool() -> tuple[Any, Any]:
     from model_signing import hashing, signing
 
     return hashing, signing
-
-
-def resolve(folder: Path) -> Path:
-    """Return the bundle a folder stands for: itself, or what its file `current` names.
-
-    Raises:
-        BundleError: `bundle_missing` if there is no such folder.
-    """
-    pointer = folder / "current"
-    found = folder / pointer.read_text(errors="replace").strip() if pointer.is_file() else folder
-    if not found.is_dir():
-        raise BundleError("bundle_missing", f"{found} is not a folder; name a bundle folder (make train writes one)")
-    return found
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from model import inspect, signing
 from model import manifest as manifests
-from model.bundle import MANIFEST, bare
+from model.bundle import CURRENT, MANIFEST, bare
 from model.errors import BundleError
 from model.manifest import FILES, MAX_MANIFEST_BYTES, EngineName, Manifest, Part
 from model.signing import MAX_SIGNATURE_BYTES, SIGNATURE, PublicKeys
@@ -72,6 +72,9 @@ class Folder:
             raise BundleError(
                 "bundle_missing", f"{self._path} is not a folder; name a bundle folder (make train writes one)"
             )
+        if not os.path.lexists(self._path / MANIFEST) and (self._path / CURRENT).is_file():
+            newest = (self._path / CURRENT).read_text(errors="replace").strip()
+            raise BundleError("file_missing", f"{self._path} holds versions of a bundle; name one: {newest[:64]}")
         raw = _read_file(self._path / MANIFEST, MAX_MANIFEST_BYTES)
         check_digest(raw, expected_digest)
         return raw

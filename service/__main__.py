@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from model import manifest, verify
+from model.bundle import resolve
 from model.command_line import Parser
 from model.errors import BundleError
 from model.store import is_address
@@ -50,12 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: RET503 - execv
     os.environ["MODEL_URI"] = uri
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION)]
     os.execv(sys.executable, command + (["--reload"] if given.reload else []))  # noqa: S606 - no shell is wanted
-
-
-def resolve(folder: Path) -> Path:
-    """Return the bundle a folder stands for: itself, or what its file `current` names."""
-    pointer = folder / "current"
-    return folder / pointer.read_text().strip() if pointer.is_file() else folder
 
 
 def address(settings: Settings) -> str:

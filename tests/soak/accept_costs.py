@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model import predictor, verify
+from model.bundle import resolve
 from model.domain import Feature
 from service.config import Settings
 from service.errors import ServiceError
@@ -31,7 +32,7 @@ BUNDLES = Path("bundles/penguins")
 
 def main() -> None:
     """Measure and print."""
-    ready = Ready(predictor.load(verify.read(BUNDLES / (BUNDLES / "current").read_text().strip())))
+    ready = Ready(predictor.load(verify.read(resolve(BUNDLES))))
     fast, slow = (Native(ready, Settings(fast_path=is_fast)) for is_fast in (True, False))
     features, seeded = ready.predictor.manifest.features, random.Random(5)
     print(f"{'':<24}" + "".join(f"{size:>12,} rows" for size in SIZES))

@@ -23,6 +23,7 @@ from pathlib import Path
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from model import predictor, verify
+from model.bundle import resolve
 from model.manifest import example
 from service import logs
 from service.answer import Answerer
@@ -72,7 +73,7 @@ def main() -> None:
     # the log's thread writes to standard output
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     logs.set_up("info")
-    ready = Ready(predictor.load(verify.read(BUNDLES / (BUNDLES / "current").read_text().strip())))
+    ready = Ready(predictor.load(verify.read(resolve(BUNDLES))))
     keep = Keep()
     answerer = Answerer(ready, Settings(), Monitor([keep]))
     row = json.dumps(example(ready.predictor.manifest)).encode()

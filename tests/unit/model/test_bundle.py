@@ -182,3 +182,23 @@ def test_bare_digest_has_no_prefix(digest):
 
 def test_part_describes_its_payload(manifest: Manifest, penguins: VerifiedBundle):
     assert manifest.files == tuple(bundle.part(name, payload) for name, payload in sorted(penguins.files.items()))
+
+
+def test_folder_stands_for_itself_or_for_what_current_names(tmp_path):
+    (tmp_path / "abc").mkdir()
+    assert bundle.resolve(tmp_path) == tmp_path
+
+    (tmp_path / "current").write_text("abc\n")
+    assert bundle.resolve(tmp_path) == tmp_path / "abc"
+
+
+@pytest.mark.parametrize("content", [None, b"gone\n", b"\xff\xfe", b"\0"], ids=["none", "gone", "binary", "nul"])
+def test_folder_that_stands_for_nothing_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "current").write_bytes(content)
+
+    with pytest.raises(BundleError, match="is not a folder") as caught:
+        bundle.resolve(tmp_path / "there")
+
+    assert caught.value.code == "bundle_missing"

@@ -100,26 +100,6 @@ def test_damaged_bundle_is_not_signed(signed: Signed, copy: Path):
     assert not (copy / "signature.json").exists()
 
 
-def test_folder_stands_for_itself_or_for_what_current_names(tmp_path):
-    (tmp_path / "abc").mkdir()
-    assert sign.resolve(tmp_path) == tmp_path
-
-    (tmp_path / "current").write_text("abc\n")
-    assert sign.resolve(tmp_path) == tmp_path / "abc"
-
-
-@pytest.mark.parametrize("content", [None, b"gone\n", b"\xff\xfe", b"\0"], ids=["none", "gone", "binary", "nul"])
-def test_pointer_to_nothing_is_no_bundle(tmp_path, content):
-    if content is not None:
-        (tmp_path / "there").mkdir()
-        (tmp_path / "there" / "current").write_bytes(content)
-
-    with pytest.raises(BundleError, match="is not a folder") as caught:
-        sign.resolve(tmp_path / "there")
-
-    assert caught.value.code == "bundle_missing"
-
-
 def test_command_makes_keys_and_signs_the_current_bundle(bundles: dict[str, Path], tmp_path, capsys):
     keys = tmp_path / "keys"
     home = tmp_path / "penguins"

@@ -77,6 +77,11 @@ def _rewrite_manifest(**changes):
 
 DAMAGE = {
     "manifest missing": (lambda f: (f / "manifest.json").unlink(), "file_missing", "manifest.json is missing"),
+    "folder of versions": (
+        lambda f: (f / "manifest.json").unlink() or (f / "current").write_text("0a1b\n"),
+        "file_missing",
+        "holds versions of a bundle; name one: 0a1b",
+    ),
     "manifest empty": (lambda f: (f / "manifest.json").write_bytes(b""), "manifest_malformed", "cannot be read"),
     "manifest too long": (
         lambda f: (f / "manifest.json").write_bytes(b" " * (MAX_MANIFEST_BYTES + 1)),

@@ -10,7 +10,7 @@ import pytest
 
 from model.manifest import example
 from model.verify import VerifiedBundle
-from service.__main__ import curl_line, invitation, main, resolve
+from service.__main__ import curl_line, invitation, main
 from service.config import Settings
 
 
@@ -29,13 +29,6 @@ def test_wrong_setting_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch,
 
     assert main([]) == 2
     assert capsys.readouterr().err == "error: PORT='eighty' must be a whole number from 1 to 65535\n"
-
-
-def test_folder_with_a_current_file_stands_for_the_bundle_it_names(tmp_path: Path):
-    (tmp_path / "current").write_text("abc\n")
-
-    assert resolve(tmp_path) == tmp_path / "abc"
-    assert resolve(tmp_path / "abc") == tmp_path / "abc"
 
 
 def test_the_line_to_try_sends_an_ordinary_instance(penguins: VerifiedBundle):
