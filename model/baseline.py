@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bins import Bins, Counts
 from model.domain import Feature, FloatMatrix
 from model.manifest import FeatureBins, Manifest, Reference
 from model.reference import FloatArray, Novelty
+
+if TYPE_CHECKING:
+    from model.bins import Bins, Counts
 
 Kind = Literal["feature", "label", "confidence", "novelty"]
 
@@ -108,6 +110,9 @@ class Baseline:
     @cached_property
     def bins(self) -> Bins:
         """What counts values of all variables at once, as each would count its own."""
+        # the start does not wait for it
+        from model.bins import Bins
+
         return Bins([(one.borders, one.places, len(one.bins)) for one in self.variables])
 
     def count(self, matrix: FloatMatrix, probabilities: FloatArray, novelty: FloatArray) -> list[Counts]:

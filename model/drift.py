@@ -10,14 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from model import chi_square
 from model.baseline import Baseline, Kind, Variable
-from model.bins import Counts
 from model.reference import FloatArray
+
+if TYPE_CHECKING:
+    from model.bins import Counts
 
 Verdict = Literal["too_few", "steady", "drifting"]
 
