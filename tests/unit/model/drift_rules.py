@@ -18,7 +18,8 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from model import drift
-from model.baseline import Baseline, Counts, Variable, lay_out
+from model.baseline import Baseline, Variable, lay_out
+from model.bins import Counts
 from model.drift import Critical, Drift
 
 MONITORING = Path(__file__).resolve().parents[3] / "deploy/monitoring"
