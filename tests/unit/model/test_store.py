@@ -199,8 +199,9 @@ def test_what_is_not_there_is_missing(fake_storage: FakeStorage, uri):
 def test_trouble_that_does_not_pass_ends_with_the_deadline(bucket: Bucket, fake_storage: FakeStorage):
     fake_storage.faults.add(Fault("status", times=None))
 
+    # as below
     with pytest.raises(BundleError, match="ServiceUnavailable 503") as caught:
-        read(bucket, seconds=0.5)
+        bucket.read("model.json", len(RIGHT), Deadline(0.5, Clock()), is_right)
 
     assert caught.value.code == "store_unreachable"
 
@@ -210,8 +211,9 @@ def test_nobody_there_is_unreachable(fake_storage: FakeStorage):
         bucket = Bucket(parse("gs://models/penguins"), client)
         fake_storage.stop()
 
+        # a clock that stands still: some pause will be too long, however slow the machine is
         with pytest.raises(BundleError, match="ConnectionError") as caught:
-            read(bucket, seconds=0.5)
+            bucket.read("model.json", len(RIGHT), Deadline(0.5, Clock()), is_right)
 
     assert caught.value.code == "store_unreachable"
 
