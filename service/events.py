@@ -81,17 +81,16 @@ class Events:
 
     def work(self) -> Iterator[None]:
         """Write about them, some lines at once."""
+        yield from islice(self._write(), LINES_AT_ONCE - 1, None, LINES_AT_ONCE)
+
+    def _write(self) -> Iterator[None]:
+        """Write about them, one line after the other."""
         self._go_on()
-        written = 0
         for call in taken(self._to_summarise):
-            written += self._summarise(call)
-            if written == LINES_AT_ONCE:
-                written = 0
+            if self._summarise(call):
                 yield
-        told = taken(self._to_tell)
-        for begin in range(0, len(told), LINES_AT_ONCE):
-            for call in told[begin : begin + LINES_AT_ONCE]:
-                self._tell(call)
+        for call in taken(self._to_tell):
+            self._tell(call)
             yield
 
     def _next(self) -> float:
