@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
 Counts = NDArray[np.int64]
+# inner edges of a variable's parts, the bin of each part and of NaN, and how many bins there are
+Edged = tuple[NDArray[np.floating], NDArray[np.intp], int]
 
 
 class Bins:
@@ -18,7 +19,7 @@ class Bins:
     simple steps over them, and there are fewer edges than values.
     """
 
-    def __init__(self, variables: Sequence[tuple[FloatArray, NDArray[np.intp], int]]) -> None:
+    def __init__(self, variables: Sequence[Edged]) -> None:
         """Lay the bins of all variables out behind each other.
 
         Args:
@@ -27,8 +28,8 @@ class Bins:
                 how many bins there are.
         """
         edges, places, sizes = zip(*variables, strict=True)
-        # NaN is above all numbers
-        self._edges = [np.append(each, np.nan) for each in edges]
+        # NaN is above all numbers; edges stay as long as they are, as values of another length have to be converted
+        self._edges = [np.append(each, each.dtype.type(np.nan)) for each in edges]
         self._ends = np.cumsum(sizes)
         end = int(self._ends[-1])
         # of every part its bin; what has none is in the one behind the last

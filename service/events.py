@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -68,16 +69,14 @@ class Events:
         self._earned_at, self._second = clock(), 0
         self._unsaid: Counter[str] = Counter()
 
-    def note(self, call: Served) -> None:
+    def note(self, calls: Sequence[Served]) -> None:
         """Keep those calls that are worth a line."""
-        if call.reason or call.wait + call.total >= self._slow_seconds:
-            self._to_summarise.append(call)
-        if call.answers is not None:
-            if self._left <= 0:
-                self._left = self._next()
-                self._to_tell.append(call)
-            else:
-                self._left -= 1
+        self._to_summarise += [call for call in calls if call.reason or call.wait + call.total >= self._slow_seconds]
+        answered = [call for call in calls if call.answers is not None]
+        while self._left < len(answered):
+            self._to_tell.append(answered[self._left])
+            self._left += 1 + self._next()
+        self._left -= len(answered)
 
     def work(self) -> Iterator[None]:
         """Write about them, some lines at once."""
@@ -93,12 +92,12 @@ class Events:
             self._tell(call)
             yield
 
-    def _next(self) -> float:
+    def _next(self) -> int:
         """Return how many predictions are passed over before the next one is told: as if each had its own draw."""
         if self._rate >= 1:
             return 0
         if self._rate <= 0:
-            return math.inf
+            return sys.maxsize
         return int(math.log(1 - self._draw()) / math.log(1 - self._rate))
 
     def _summarise(self, call: Served) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -51,12 +52,13 @@ class Exemplars:
         self._last: dict[tuple[Labels, int], Exemplar] = {}
         self._has_new = False
 
-    def note(self, call: Served) -> None:
-        """Remember it if it is sampled."""
-        trace = trace_of(call, self._sampling)
-        if trace is not None:
-            self._remember(call, trace.trace_id)
-            self._has_new = True
+    def note(self, calls: Sequence[Served]) -> None:
+        """Remember those that are sampled."""
+        for call in calls:
+            trace = trace_of(call, self._sampling)
+            if trace is not None:
+                self._remember(call, trace.trace_id)
+                self._has_new = True
 
     def work(self) -> None:
         """Tell the other workers what is known here."""

@@ -1,7 +1,8 @@
 """The one place that is told about every finished call; metrics, events and traces read from here.
 
-Of a call no more is kept than somebody needs, in a microsecond or two; what it means is worked out later, for many
-calls at once, and in pieces: whoever asks meanwhile waits for one of them at most (decision 0052).
+A call is put down, and told to whoever reads it together with others; of it no more is kept than they need. What it
+means is worked out later, for many calls at once, and in pieces: whoever asks meanwhile waits for one of them at most
+(decision 0052).
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from model.predictor import Answer, Prediction
 from service.errors import Problem, ServiceError, internal_error
 from service.instances import Instances
 
+Kept = TypeVar("Kept")
+
 log = logging.getLogger(__name__)
 
+# so many calls are told about together: for each alone the code would have to come into the caches anew
+FEW_CALLS = 128
 # after so many calls the work is done, or after a second: most of it is the same for few calls and for many
 MOST_CALLS = 2048
 # if so many come meanwhile, they come faster than piece by piece
 MOST_WAITING_CALLS = 2 * MOST_CALLS
 # or after so many rows, as those of batches are kept until then
-MOST_ROWS = 4096
+MOST_ROWS = 16384
 
 # in a WSGI environ: seconds that the request waited for its turn
 WAITED = "rookery.wait_seconds"
@@ -85,18 +90,18 @@ def is_prediction(call: Served) -> bool:
     return call.route == PREDICT or call.protocol != ROOKERY
 
 
-def taken(calls: list[Served]) -> list[Served]:
+def taken(kept: list[Kept]) -> list[Kept]:
     """Take everything out of a list that other threads append to meanwhile."""
-    found = calls[: len(calls)]
-    del calls[: len(found)]
+    found = kept[: len(kept)]
+    del kept[: len(found)]
     return found
 
 
 class Consumer(Protocol):
     """Reads finished calls."""
 
-    def note(self, call: Served) -> None:
-        """Keep what is needed of a call; from any thread, before the answer is sent."""
+    def note(self, calls: Sequence[Served]) -> None:
+        """Keep what is needed of some calls, in their order; from any thread, one at a time."""
         ...
 
     def work(self) -> Iterable[None] | None:
@@ -118,12 +123,16 @@ class Monitor:
             consumers: who reads them; one that fails is logged, and harms neither the others nor the answer.
         """
         self._consumers = tuple(consumers)
+        # which nobody was told about yet
+        self._noted: list[Served] = []
+        self._telling = threading.Lock()
         # since the work was last begun; threads that count at the same time may lose one
         self._calls = self._rows = 0
         self._failures: dict[str, Exception] = {}
         self._lock = threading.Lock()
+        self._when_few: Callable[[], None] = self._pass_on
         self._when_full: Callable[[], None] = self.flush
-        self._is_put_off = False
+        self._is_put_off = self._will_pass_on = False
         self._pieces: Iterator[None] = iter(())
 
     def add(self, consumer: Consumer) -> None:
@@ -137,6 +146,17 @@ class Monitor:
             soon: calls what it is given when this thread has sent what it has to send.
         """
         own = threading.get_ident()
+
+        def pass_on() -> None:
+            self._will_pass_on = False
+            self._pass_on()
+
+        def when_few() -> None:
+            if threading.get_ident() != own:
+                self._pass_on()
+            elif not self._will_pass_on:
+                self._will_pass_on = True
+                soon(pass_on)
 
         def work_off() -> None:
             if self._calls >= MOST_WAITING_CALLS:
@@ -156,20 +176,15 @@ class Monitor:
                 self._pieces = self._work()
                 soon(work_off)
 
-        self._when_full = when_full
+        self._when_few, self._when_full = when_few, when_full
 
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
-        for consumer in self._consumers:
-            try:
-                consumer.note(call)
-            except Exception as error:  # noqa: BLE001 - kept for the log, which the answer does not wait for
-                self._failures[type(consumer).__name__] = error
-        self._calls += 1
-        if call.instances is not None:
-            self._rows += call.instances.matrix.shape[0]
-        if self._calls >= MOST_CALLS or self._rows >= MOST_ROWS:
-            self._when_full()
+        self._noted.append(call)
+        if type(call.answers) is Prediction:
+            self._rows += len(call.answers.classes)
+        if len(self._noted) >= FEW_CALLS or self._rows >= MOST_ROWS:
+            self._when_few()
 
     def note_refusal(
         self,
@@ -216,10 +231,12 @@ class Monitor:
 
     def tick(self) -> None:
         """Let everybody work, once a second, so that they notice that time goes by; in pieces if that was asked for."""
+        self._tell()
         self._when_full()
 
     def flush(self) -> None:
         """Let everybody do all the work there is."""
+        self._tell()
         with self._lock:
             # nobody begins anew before this is no longer put off
             under_way = self._pieces
@@ -227,6 +244,23 @@ class Monitor:
             for pieces in (under_way, self._work()):
                 for _ in pieces:
                     pass
+
+    def _pass_on(self) -> None:
+        """Tell everybody, and let them work if there is enough for it."""
+        self._tell()
+        if self._calls >= MOST_CALLS or self._rows >= MOST_ROWS:
+            self._when_full()
+
+    def _tell(self) -> None:
+        """Tell everybody about the calls that were noted."""
+        with self._telling:
+            calls = taken(self._noted)
+            self._calls += len(calls)
+            for consumer in self._consumers:
+                try:
+                    consumer.note(calls)
+                except Exception as error:  # noqa: BLE001 - kept for the log, which no answer waits for
+                    self._failures[type(consumer).__name__] = error
 
     def _work(self) -> Iterator[None]:
         """Let one after the other work, piece by piece; whoever asks for them holds the lock."""

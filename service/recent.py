@@ -26,9 +26,9 @@ class Recent:
         self._known: dict[str, dict[int, int]] = {}
         self._calls: list[Served] = []
 
-    def note(self, call: Served) -> None:
+    def note(self, calls: Sequence[Served]) -> None:
         """See `service.monitor.Consumer`."""
-        self._calls.append(call)
+        self._calls += calls
 
     def work(self) -> None:
         """Remember predictions; a request id that comes again stands for its last request."""

@@ -135,10 +135,9 @@ class Tally:
         cells = self.cells
         cells[f.IN_FLIGHT][0], cells[f.WAITING][0] = self._in_flight()
 
-    def note(self, call: Served) -> None:
+    def note(self, calls: Sequence[Served]) -> None:
         """See `service.monitor.Consumer`."""
-        if self._singles is None or not self._singles.note(call):
-            self._calls.append(call)
+        self._calls += calls if self._singles is None else self._singles.note(calls)
 
     def work(self) -> Iterator[None]:
         """Count, and publish; in pieces that take about as long as an answer."""

@@ -57,11 +57,12 @@ class TraceExport:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def note(self, call: Served) -> None:
-        """Keep it for the thread if it is sampled."""
-        trace = trace_of(call, self._sampling)
-        if trace is not None:
-            self._keep(call, trace)
+    def note(self, calls: Sequence[Served]) -> None:
+        """Keep those for the thread that are sampled."""
+        for call in calls:
+            trace = trace_of(call, self._sampling)
+            if trace is not None:
+                self._keep(call, trace)
 
     def work(self) -> None:
         """See `service.monitor.Consumer`: the thread does it."""

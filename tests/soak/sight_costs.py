@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -50,9 +50,9 @@ class Keep:
         """Begin with none."""
         self.calls: list[Served] = []
 
-    def note(self, call: Served) -> None:
-        """Keep it."""
-        self.calls.append(call)
+    def note(self, calls: Sequence[Served]) -> None:
+        """Keep them."""
+        self.calls += calls
 
     def work(self) -> None:
         """Do nothing."""
@@ -101,7 +101,7 @@ def _lines(ready: Ready, refused: Served, answered: Served) -> None:
 
     def summarise() -> None:
         # else they were only counted from the hundredth on
-        events._earned = 1.0
+        events._earned[""] = 1.0
         events._summarise(refused)
 
     say("a line about a refusal", summarise)
@@ -110,7 +110,7 @@ def _lines(ready: Ready, refused: Served, answered: Served) -> None:
     record = logging.makeLogRecord({"msg": "request.refused", **telling._of_call(refused)})
     formatter = JsonFormatter()
     say("of either, to write it as JSON", lambda: formatter.format(record))
-    events._earned = 0.0
+    events._earned[""] = 0.0
     say("a refusal beyond 100 a second, counted", lambda: events._summarise(refused))
 
 

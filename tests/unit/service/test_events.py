@@ -118,8 +118,8 @@ def test_a_share_of_the_predictions_is_told(answerer, lines, rate, low, high):
     taken: list[Served] = []
 
     class Keep:
-        def note(self, call):
-            taken.append(call)
+        def note(self, calls):
+            taken.extend(calls)
 
         def work(self):
             """Do nothing."""
@@ -134,8 +134,7 @@ def test_a_share_of_the_predictions_is_told(answerer, lines, rate, low, high):
 
 def _read(events: Events, calls: Sequence[Served]) -> None:
     """Let events read calls, and write."""
-    for call in calls:
-        events.note(call)
+    events.note(calls)
     list(events.work())
 
 

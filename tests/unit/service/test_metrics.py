@@ -132,8 +132,11 @@ def test_what_comes_and_what_is_answered_is_counted_in_the_bins_of_the_reference
     instances = [dict(zip(names, row, strict=True)) for row in chosen]
     for one in instances[:100]:
         assert ask(service.answerer, one).status == 200
-    batch = [*instances[100:], *([{**ADELIE, "flipper_length_mm": 7.13}] * 3 if fails else [])]
-    assert ask(service.answerer, {"instances": batch}, query="on_error=row" if fails else "").status == 200
+    batch = [*instances[100:280], *([{**ADELIE, "flipper_length_mm": 7.13}] * 3 if fails else [])]
+    # fewer rows than before, and more
+    for part in (batch, instances[280:283], instances[283:]):
+        assert ask(service.answerer, {"instances": part}, query="on_error=row" if fails else "").status == 200
+        service.answerer.monitor.flush()
 
     found = scrape(service.app)
     prediction = penguins_predictor.predict(np.array(chosen, dtype=np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from flask import Flask
@@ -13,7 +13,7 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.errors import Overloaded
-from service.monitor import MOST_CALLS, MOST_ROWS, MOST_WAITING_CALLS, Monitor, Served, taken
+from service.monitor import FEW_CALLS, MOST_CALLS, MOST_ROWS, MOST_WAITING_CALLS, Monitor, Served, taken
 from service.server import Bridge
 from tests.unit.service.calls import ADELIE, ask, request
 
@@ -25,8 +25,8 @@ class Reader:
         self.noted: list[Served] = []
         self.batches: list[list[Served]] = []
 
-    def note(self, call: Served) -> None:
-        self.noted.append(call)
+    def note(self, calls: Sequence[Served]) -> None:
+        self.noted += calls
 
     def work(self) -> None:
         self.batches.append(taken(self.noted))
@@ -39,7 +39,7 @@ class Reader:
 class Failing:
     """Fails whatever it is told, or at its work."""
 
-    def note(self, call: Served) -> None:
+    def note(self, calls: Sequence[Served]) -> None:
         raise RuntimeError("no memory")
 
     def work(self) -> None:
@@ -49,7 +49,7 @@ class Failing:
 class FailingLater:
     """Fails at a later piece of its work."""
 
-    def note(self, call: Served) -> None:
+    def note(self, calls: Sequence[Served]) -> None:
         """Take anything."""
 
     def work(self) -> Iterator[None]:
@@ -162,6 +162,39 @@ def test_calls_are_handed_on_in_order_once_there_are_many():
     assert [call.request_id for call in reader.calls] == [str(number) for number in range(2 * MOST_CALLS + 1)]
 
 
+def test_some_calls_are_told_about_together():
+    reader = Reader()
+    monitor = Monitor([reader])
+    for told in (0, FEW_CALLS):
+        for number in range(FEW_CALLS):
+            assert len(reader.noted) == told
+            monitor.note_refusal(Overloaded(), str(number))
+    assert len(reader.noted) == 2 * FEW_CALLS
+    monitor.note_refusal(Overloaded(), "")
+    # once a second, however few there are, everybody hears and works
+    monitor.tick()
+    assert len(reader.calls) == 2 * FEW_CALLS + 1
+
+
+def test_what_one_thread_notes_is_told_about_between_two_answers_and_once():
+    reader, later = Reader(), []
+    monitor = Monitor([reader])
+    monitor.put_off(later.append)
+    _note(monitor, *range(FEW_CALLS + 2))
+    assert (len(later), reader.noted) == (1, [])
+    later.pop()()
+    assert (len(later), len(reader.noted)) == (0, FEW_CALLS + 2)
+    _note(monitor, *range(FEW_CALLS))
+    assert len(later) == 1
+    # another thread's are not put off
+    thread = threading.Thread(target=_note, args=(monitor, 0))
+    thread.start()
+    thread.join()
+    assert len(reader.noted) == 2 * FEW_CALLS + 3
+    later.pop()()
+    assert (later, len(reader.noted)) == ([], 2 * FEW_CALLS + 3)
+
+
 def test_what_one_thread_notes_can_be_put_off_and_no_other_waits_for_it():
     reader, later = Reader(), []
     monitor = Monitor([reader])
@@ -173,14 +206,16 @@ def test_what_one_thread_notes_can_be_put_off_and_no_other_waits_for_it():
 
     note(MOST_CALLS + 2)
     assert (len(later), reader.calls) == (1, [])
-    later.pop()()
+    for _ in ("told", "read"):
+        later.pop()()
     assert len(reader.calls) == MOST_CALLS + 2
     note(MOST_CALLS)
+    later.pop()()
     assert len(later) == 1
-    thread = threading.Thread(target=note, args=(1,))
+    thread = threading.Thread(target=note, args=(FEW_CALLS,))
     thread.start()
     thread.join()
-    assert len(reader.calls) == 2 * MOST_CALLS + 3
+    assert len(reader.calls) == 2 * MOST_CALLS + 2 + FEW_CALLS
 
 
 def test_none_is_lost_or_read_twice_when_many_threads_note_them():
@@ -219,8 +254,8 @@ class Piecewise:
         self.noted: list[Served] = []
         self.ids: list[str] = []
 
-    def note(self, call: Served) -> None:
-        self.noted.append(call)
+    def note(self, calls: Sequence[Served]) -> None:
+        self.noted += calls
 
     def work(self) -> Iterator[None]:
         for call in taken(self.noted):
@@ -251,6 +286,7 @@ def _note(monitor: Monitor, *numbers: int) -> None:
 def test_what_is_put_off_is_worked_off_piece_by_piece(slow, later):
     monitor, reader = slow
     _note(monitor, *range(MOST_CALLS))
+    later.pop()()
     for turn in range(3):
         later.pop()()
         assert (len(reader.ids), len(later)) == (turn + 1, 1)
@@ -278,7 +314,9 @@ def test_whoever_needs_everything_read_gets_it_between_two_pieces(slow, later):
 def test_calls_that_come_faster_than_pieces_are_worked_off_are_read_at_once(slow, later):
     monitor, reader = slow
     _note(monitor, *range(MOST_CALLS))
-    later.pop()()
+    for _ in ("told", "a piece"):
+        later.pop()()
     _note(monitor, *range(MOST_CALLS, MOST_CALLS + MOST_WAITING_CALLS))
-    later.pop()()
+    for _ in ("told", "the rest"):
+        later.pop()()
     assert (later, len(reader.ids)) == ([], MOST_CALLS + MOST_WAITING_CALLS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -411,8 +411,8 @@ def test_what_is_noted_after_the_loop_has_ended_is_handed_on(answerer):
     handed: list[int] = []
 
     class Reader:
-        def note(self, call: Served) -> None:
-            noted.append(call)
+        def note(self, calls: Sequence[Served]) -> None:
+            noted.extend(calls)
 
         def work(self) -> None:
             handed.append(len(noted))

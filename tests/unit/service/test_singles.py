@@ -26,7 +26,7 @@ def _call(began: float, route: str = "7", **more: Any) -> Served:
 def test_what_is_kept_comes_back_once_and_in_order():
     singles = Singles(2, lambda place: int(place[1]))
     for began in (10.0, 20.0):
-        assert singles.note(_call(began))
+        assert not singles.note([_call(began)])
     numbers, rows = singles.take()
     assert numbers.T.tolist() == [[7.0, began, 1.0, 2.0, 3.0, 4.0, 5.0, 2.0, 2.0, 0.625, 0.5] for began in (10.0, 20.0)]
     np.testing.assert_array_equal(rows, np.concatenate([ROW, ROW]))
@@ -39,7 +39,7 @@ def test_none_is_lost_or_torn_when_threads_note_while_another_takes():
 
     def note(way: int) -> None:
         for began in range(2_000):
-            singles.note(_call(float(began), str(way)))
+            singles.note([_call(float(began), str(way))])
 
     def take() -> None:
         while not over.is_set():
@@ -71,5 +71,9 @@ OTHERS = {
 @pytest.mark.parametrize("more", OTHERS.values(), ids=OTHERS)
 def test_anything_else_is_left_to_others(more):
     singles = Singles(2, lambda place: int(place[1]))
-    assert not singles.note(_call(1.0, **more))
+    other, one = _call(1.0, **more), _call(2.0)
+    assert [*singles.note([other])] == [other]
     assert singles.take()[1].shape == (0, 2)
+    # also where both come together
+    assert [*singles.note([one, other, one])] == [other]
+    assert singles.take()[0][1].tolist() == [2.0, 2.0]

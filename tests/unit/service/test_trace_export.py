@@ -123,8 +123,8 @@ def test_the_span_has_the_id_that_the_log_tells(answerer, collector):
     given = []
 
     class Keep:
-        def note(self, call):
-            given.append(call)
+        def note(self, calls):
+            given.extend(calls)
 
         def work(self):
             """Do nothing."""
