@@ -42,7 +42,7 @@ NOVELTY_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 REST = "rest"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Variable:
     """One thing whose distribution is watched.
 
@@ -95,19 +95,10 @@ class Variable:
     def name_of(self, value: float) -> str:
         """Return the name of a value's bin, as `count` takes it."""
         if math.isnan(value):
-            return self.bins[self._places[-1]]
-        part = int(value) if self.edges is None else bisect_right(self._edges, value)
-        return self.bins[self._places[part]]
-
-    @cached_property
-    def _edges(self) -> list[float]:
-        """The edges in Python's own numbers, among which one is found sooner."""
-        return [] if self.edges is None else list(self.edges.tolist())
-
-    @cached_property
-    def _places(self) -> list[int]:
-        """The bins of the parts, likewise."""
-        return list(self.places.tolist())
+            part = len(self.places) - 1
+        else:
+            part = int(value) if self.edges is None else bisect_right(self.edges, value)
+        return self.bins[int(self.places[part])]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A call is put down, and told to whoever reads it together with others; of it no more is kept than they need. What it
 means is worked out later, for many calls at once, and in pieces: whoever asks meanwhile waits for one of them at most
-(decision 0052).
+(decisions 0052 and 0054).
 """
 
 from __future__ import annotations
@@ -181,8 +181,8 @@ class Monitor:
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
         self._noted.append(call)
-        if type(call.answers) is Prediction:
-            self._rows += len(call.answers.classes)
+        if call.instances is not None:
+            self._rows += call.instances.matrix.shape[0]
         if len(self._noted) >= FEW_CALLS or self._rows >= MOST_ROWS:
             self._when_few()
 

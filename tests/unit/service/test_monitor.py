@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 from flask import Flask
 
+from model.predictor import Answer
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.errors import Overloaded
+from service.instances import Instances
 from service.monitor import FEW_CALLS, MOST_CALLS, MOST_ROWS, MOST_WAITING_CALLS, Monitor, Served, taken
 from service.server import Bridge
 from tests.unit.service.calls import ADELIE, ask, request
@@ -98,6 +101,19 @@ def test_batches_are_noted_with_their_predictions_and_handed_on_after_many_rows(
         ask(watched, {"instances": [ADELIE] * (MOST_ROWS // 4)})
     [calls] = reader.batches
     assert [len(call.answers.classes) for call in calls] == [MOST_ROWS // 4] * 4
+
+
+def test_rows_that_were_answered_one_by_one_are_handed_on_after_as_many(reader):
+    matrix, answer = np.zeros((MOST_ROWS // 2, 4), np.float32), Answer(0, [1.0], [True], 0.0, False)
+    call = Served(
+        "rookery", "/predict", 200, "", "", 0.0, 0.0, 0.0,
+        instances=Instances(matrix, is_single=False), answers=[answer] * len(matrix),
+    )  # fmt: skip
+    monitor = Monitor([reader])
+    monitor.note(call)
+    assert reader.batches == []
+    monitor.note(call)
+    assert [len(batch) for batch in reader.batches] == [2]
 
 
 @pytest.mark.parametrize(
