@@ -70,7 +70,7 @@ class Rows:
                 few += answer
                 few_matrices.append(matrix)
         if few:
-            features[:, end:] = _stack(few_matrices).T
+            features[:, end:] = np.concatenate(few_matrices).T
             answered[:, end:] = to_columns(*told(few))
         yield
         yield from self._count(features, answered)
@@ -128,14 +128,6 @@ def _histogram(bounds: Sequence[float]) -> Edged:
     """Return a histogram as a variable of `Bins`: its bounds are inclusive, theirs are not."""
     places = np.append(np.arange(len(bounds) + 1), len(bounds))
     return np.nextafter(bounds, np.inf), places, len(bounds) + 1
-
-
-def _stack(matrices: Sequence[FloatMatrix]) -> FloatMatrix:
-    """Return matrices, shape (n, d), one below the other; many single rows in half of the time numpy takes."""
-    if sum(map(len, matrices)) > len(matrices):
-        return np.concatenate(matrices)
-    rows: Any = matrices
-    return np.frombuffer(b"".join(rows), dtype=np.float32).reshape(-1, matrices[0].shape[1])
 
 
 def _write(one: Prediction, answered: FloatArray) -> None:
