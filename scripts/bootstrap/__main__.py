@@ -23,6 +23,7 @@ from scripts.bootstrap.plan import Step
 from scripts.deploy.gcloud import CommandError, run
 
 FAILED = 1
+RUN_MONITORING = Path(__file__).resolve().parents[2] / "deploy/monitoring/run-monitoring.yml"
 
 
 class Done(NamedTuple):
@@ -104,15 +105,17 @@ def _settle(step: Step, env: Mapping[str, str], done: Done) -> None:
         print(f"is there  {step.name}", file=sys.stderr, flush=True)
         done.there.append(step.name)
         return
-    run(step.do, env, stdin=_key(step, env))
+    run(step.do, env, stdin=_stdin(step, env))
     print(f"made      {step.name}", file=sys.stderr, flush=True)
     done.made.append(step.name)
 
 
-def _key(step: Step, env: Mapping[str, str]) -> str | None:
-    """Return what a secret is made of: a new private key, or the public half of the one that is stored."""
+def _stdin(step: Step, env: Mapping[str, str]) -> str | None:
+    """Return a secret's content: a new private key, the public half of the stored one, or the sidecar's file."""
     if not step.stdin:
         return None
+    if step.stdin == "run-monitoring":
+        return RUN_MONITORING.read_text()
     if step.stdin == "public":
         project = next(word for word in step.do if word.startswith("--project="))
         secret = "--secret=rookery-signing-key"  # noqa: S105 - a name

@@ -47,7 +47,8 @@ class Step:
         ask: command that tells whether it is there.
         do: command that makes it.
         expected: lines that `ask` must print, among others; none if its exit status says it all.
-        stdin: `private` or `public` if `do` reads that half of the signing key from its standard input, else empty.
+        stdin: what `do` reads from its standard input: `private` or `public` for that half of the signing key,
+            `run-monitoring` for the configuration of the metrics sidecar, else empty.
     """
 
     name: str
@@ -178,13 +179,14 @@ def right(project: str, kind: Sequence[str], name: str, role: str, who: str, *wh
 def _keys(project: str, region: str) -> list[Step]:
     secrets = ("secrets",)
     found = []
-    for name, half, readers in (
+    for name, stdin, readers in (
         ("rookery-signing-key", "private", ("build",)),
         # the build verifies a bundle that it was given
         ("rookery-signing-public", "public", ("runtime", "build")),
+        ("rookery-run-monitoring", "run-monitoring", ("runtime",)),
     ):
         made = _gcloud(project, "secrets", "create", name, "--replication-policy=automatic", "--data-file=-")
-        found.append(Step(f"secret {name}", _gcloud(project, "secrets", "describe", name), made, stdin=half))
+        found.append(Step(f"secret {name}", _gcloud(project, "secrets", "describe", name), made, stdin=stdin))
         role = "roles/secretmanager.secretAccessor"
         found += [right(project, secrets, name, role, account(who, project)) for who in readers]
     where = f"--location={region}"

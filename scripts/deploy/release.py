@@ -76,6 +76,7 @@ def fill(template: Mapping[str, Any], release: Release) -> dict[str, Any]:
     main["env"] = _environment(main["env"], release)
     if not release.has_sidecar:
         spec["containers"] = [one for one in spec["containers"] if one.get("name") != SIDECAR]
+        del spec["volumes"]
         revision["metadata"]["annotations"].pop("run.googleapis.com/container-dependencies")
     return body
 

@@ -48,12 +48,11 @@ class Metrics:
 
     async def collect(self) -> None:
         """Read what every revision says of itself, until cancelled."""
-        asked = Request("GET", "metrics", "/metrics", {}, "/metrics", {}, b"")
         while True:
             for revision in list(self.resources.revisions.values()):
                 if revision.state == "ready":
                     with contextlib.suppress(ConnectionError):
-                        reply = await revision.ask(asked)
+                        reply = await revision.scrape()
                         found = Scrape(self._clock(), parse(reply.body.decode()) if reply.status == 200 else {})
                         self.scrapes.setdefault(revision.name, []).append(found)
             await asyncio.sleep(SCRAPE_SECONDS)

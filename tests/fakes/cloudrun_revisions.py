@@ -49,6 +49,7 @@ class Revision:
     created: float = field(default_factory=time.time)
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
+    metrics_port: int = 0
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
     @property
@@ -74,8 +75,8 @@ class Revision:
 
     def start(self, image: Image, settings: Mapping[str, str], folder: Path) -> None:
         """Start its one process; what it says goes into files in `folder`."""
-        with reserve_port() as reservation:
-            self.port = reservation.getsockname()[1]
+        with reserve_port() as reservation, reserve_port() as other:
+            self.port, self.metrics_port = reservation.getsockname()[1], other.getsockname()[1]
         # an instance's disk is its own, and empty
         disk = folder / f"{self.name}.disk"
         disk.mkdir()
@@ -88,6 +89,11 @@ class Revision:
             "PORT": str(self.port),
             "TMPDIR": str(disk),
         }
+        if "ROOKERY_OPS_PORT" in environment:
+            # an instance's ports are its own there; here all instances share one machine
+            environment["ROOKERY_OPS_PORT"] = str(self.metrics_port)
+        else:
+            self.metrics_port = self.port
         with (folder / f"{self.name}.out").open("wb") as out, (folder / f"{self.name}.err").open("wb") as err:
             self.process = subprocess.Popen(
                 image.command,
@@ -126,6 +132,24 @@ class Revision:
             return await self._exchange(await asyncio.open_connection("127.0.0.1", self.port), request)
         except asyncio.IncompleteReadError as error:
             raise ConnectionResetError(f"{self.name} cut an answer off") from error
+
+    async def scrape(self) -> Reply:
+        """Ask for /metrics as the sidecar does, from inside of the instance.
+
+        Raises:
+            ConnectionError: the process does not answer.
+        """
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.metrics_port)
+        try:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n")
+            head = await read_head(reader)
+            if head is None:
+                raise ConnectionResetError(f"{self.name} closed the connection")
+            return Reply(int(head[0].split(" ")[1]), await read_body(reader, head[1]), head[1])
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError(f"{self.name} cut an answer off") from error
+        finally:
+            writer.close()
 
     async def _exchange(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: Request) -> Reply:
         reader, writer = connection

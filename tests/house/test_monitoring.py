@@ -163,4 +163,13 @@ def test_without_gcloud_it_says_so(capsys, monkeypatch):
 def test_the_sidecar_scrapes_what_there_is(penguins_predictor):
     given = yaml.safe_load((FOLDER / "run-monitoring.yml").read_text())
     [endpoint] = given["spec"]["endpoints"]
-    assert (given["kind"], endpoint["path"], endpoint["port"]) == ("RunMonitoring", "/metrics", 8080)
+    template = yaml.safe_load((ROOT / "deploy/cloudrun/service.yaml").read_text())["spec"]["template"]["spec"]
+    main, sidecar = template["containers"]
+    settings = {one["name"]: one.get("value") for one in main["env"]}
+    [volume] = template["volumes"]
+
+    assert (given["kind"], endpoint["path"]) == ("RunMonitoring", "/metrics")
+    # callers reach the container's port alone
+    assert str(endpoint["port"]) == settings["ROOKERY_OPS_PORT"] != str(main["ports"][0]["containerPort"])
+    assert sidecar["volumeMounts"] == [{"name": volume["name"], "mountPath": "/etc/rungmp/"}]
+    assert volume["secret"]["items"] == [{"key": "latest", "path": "config.yaml"}]

@@ -12,6 +12,8 @@ import pytest
 from scripts.bootstrap import plan
 from scripts.bootstrap.__main__ import main
 
+ROOT = Path(__file__).resolve().parents[4]
+
 GITHUB = "lab/birds"
 ARGUMENTS = ["--project=demo", "--region=europe-west1", f"--github={GITHUB}"]
 STEPS = plan.steps("demo", "europe-west1", GITHUB)
@@ -44,7 +46,8 @@ elif any("projectNumber" in word for word in words):
     print("12345")
 else:
     if "--data-file=-" in words:
-        name = "private" if "rookery-signing-key" in words else "public"
+        secrets = {{"rookery-signing-key": "private", "rookery-signing-public": "public"}}
+        name = next((secrets[word] for word in words if word in secrets), "monitoring")
         (folder / name).write_text(sys.stdin.read())
     made.write_text("".join(line + "\\n" for line in [*done, key]))
 """
@@ -102,6 +105,7 @@ def test_the_order_is_the_plans_and_both_halves_are_of_one_key(environment: dict
     assert made[: len(STEPS)] == [list(step.do) for step in STEPS]
     assert (tmp_path / "private").read_text().startswith("-----BEGIN ")
     assert (tmp_path / "public").read_text().startswith("-----BEGIN PUBLIC KEY-----")
+    assert (tmp_path / "monitoring").read_text() == (ROOT / "deploy/monitoring/run-monitoring.yml").read_text()
 
 
 def test_a_dry_run_runs_nothing_and_prints_every_command(capsys: pytest.CaptureFixture[str]):
