@@ -122,14 +122,14 @@ def describe(
         seed=s.seed,
         libraries=versions(LIBRARIES),
         task="classification",
-        label=s.label,
+        label=s.target.name,
         classes=data.classes,
         features=data.features,
         files=tuple(bundle.part(file, payload) for file, payload in sorted(compiled.files.items())),
         engines=compiled.engines,
         algorithm=Algorithm(
             name=s.algorithm.name,
-            params={**s.algorithm.params, "rounds": s.algorithm.rounds},
+            params={**s.algorithm.params, "rounds": s.algorithm.rounds, **_weighting(loaded)},
             temperature=evaluated.temperature,
         ),
         coverage=max(c.level for c in evaluated.quality.coverage if c.level <= s.coverage),
@@ -144,6 +144,12 @@ def describe(
             leaf_share=leaf_share,
         ),
     )
+
+
+def _weighting(loaded: LoadedSpec) -> dict[str, str]:
+    """Return how the classes were weighted, and which one the parameters are about, where that was said."""
+    said = {"class_weight": loaded.spec.algorithm.class_weight, "positive": loaded.spec.target.positive}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def summarise(data: Dataset, out_of_fold: OutOfFold, novelty_threshold: float) -> Reference:

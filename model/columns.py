@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from model import cells as readers
+from model.cells import Record
 from model.errors import DataError
-from model.spec import FEATURE_NAME, RESERVED
-from model.table import Record
+from model.spec import FEATURE_NAME, RESERVED, USUAL_NULL_WORDS
 
-# what people write for a value that is not there
-NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
 LABELS = ("label", "class", "target", "species", "outcome", "kind", "y")
 MOST_VALUES = 50
 # of a column's cells, the share from which on it is meant to be numbers
@@ -44,7 +43,7 @@ class Column:
         unit: what the name says, or empty.
         seen: the lowest and the highest number; None for categories.
         values: of a category, the most frequent first.
-        nulls: rows without a value.
+        missing: word taken for a missing value → how many cells hold it.
     """
 
     name: str
@@ -52,7 +51,17 @@ class Column:
     unit: str = ""
     seen: tuple[float, float] | None = None
     values: tuple[str, ...] = ()
-    nulls: int = 0
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def nulls(self) -> int:
+        """The number of rows without a value."""
+        return sum(self.missing.values())
+
+    @property
+    def missing_text(self) -> str:
+        """How many cells hold which word, for people: `30 "?", 10 empty`."""
+        return ", ".join(f"{count} {readers.named(word)}" for word, count in self.missing.items())
 
     @property
     def plausible(self) -> tuple[float, float]:
@@ -99,38 +108,38 @@ def guess(path: str, name: str, records: Sequence[Record], position: int) -> Col
         better = f"{better}_value" if name in RESERVED else better
         raise DataError(path, None, name, f"cannot be a name in a request; rename it, for example to {better}")
     cells = [(line, cells[position].strip()) for line, cells in records]
-    given = [(line, cell) for line, cell in cells if cell not in NULLS]
+    given = [(line, cell) for line, cell in cells if cell not in USUAL_NULL_WORDS]
     counts = Counter(cell for _, cell in given)
     if len(counts) < 2:
         return "empty" if not counts else "the same value in every row"
     numbers = [number for _, cell in given if (number := to_number(cell)) is not None]
-    nulls = len(cells) - len(given)
+    missing = dict(Counter(cell for _, cell in cells if cell in USUAL_NULL_WORDS).most_common())
     if len(numbers) == len(given):
-        return _numeric(path, name, numbers, nulls)
+        return _numeric(path, name, numbers, missing)
     if len(numbers) >= MOSTLY * len(given):
         line, cell = next((line, cell) for line, cell in given if to_number(cell) is None)
         raise DataError(path, line, name, f"is {cell[:40]!r} where most cells are numbers; mend it, or leave it empty")
     if len(counts) > MOST_VALUES:
         reason = f"has {len(counts)} different texts, more than a closed list should have; leave it out: --drop {name}"
         raise DataError(path, None, name, reason)
-    return Column(name, "category", values=tuple(value for value, _ in counts.most_common()), nulls=nulls)
+    return Column(name, "category", values=tuple(value for value, _ in counts.most_common()), missing=missing)
 
 
 def to_number(cell: str) -> float | None:
     """Return a cell as a finite decimal number, or None if it is something else."""
-    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", cell):
+    try:
+        return readers.number(cell)
+    except (ValueError, OverflowError):
         return None
-    value = float(cell)
-    return value if math.isfinite(value) else None
 
 
-def _numeric(path: str, name: str, numbers: list[float], nulls: int) -> Column:
+def _numeric(path: str, name: str, numbers: list[float], missing: Mapping[str, int]) -> Column:
     """Describe a column of numbers, unless it only counts the rows."""
     is_whole = all(number.is_integer() for number in numbers)
     if is_whole and len(set(numbers)) == len(numbers) and max(numbers) - min(numbers) == len(numbers) - 1:
         raise DataError(path, None, name, f"only numbers the rows; leave it out: --drop {name}")
     unit = UNITS.get(name.lower().rpartition("_")[2], "") if "_" in name else ""
-    return Column(name, "int" if is_whole else "float", unit, (min(numbers), max(numbers)), nulls=nulls)
+    return Column(name, "int" if is_whole else "float", unit, (min(numbers), max(numbers)), missing=missing)
 
 
 def _outwards(value: float, direction: int) -> float:

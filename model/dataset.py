@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pint import UnitRegistry
 
+from model.cells import named
 from model.domain import ConfusedUnit, Feature, FloatMatrix, Value, to_matrix
 from model.errors import DataError
-from model.spec import FeatureSpec, LoadedSpec
-from model.table import locate, parse
+from model.spec import USUAL_NULL_WORDS, FeatureSpec, LoadedSpec, null_words
+from model.table import Table, locate, parse
 
 MIN_ROWS = 50
+CHUNK_ROWS = 4096
+# classes named in a message
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Dataset:
         matrix: float32, shape (n, d).
         labels: shape (n,), positions in `classes`.
         lines: shape (n,), the line of each row in the file; the header is line 1.
-        dropped_lines: lines left out because a value that must be given is not.
+        dropped: why rows were left out, such as `size_mm is "NA"`, with their lines; one row may have several reasons.
+        missing: nullable feature → word for a missing value → how many cells of the rows above hold it.
         digest: `sha256:<hex>` of the file's bytes.
     """
 
@@ -41,8 +46,14 @@ class Dataset:
     matrix: FloatMatrix
     labels: NDArray[np.intp]
     lines: NDArray[np.intp]
-    dropped_lines: tuple[int, ...]
+    dropped: Mapping[str, tuple[int, ...]]
+    missing: Mapping[str, Mapping[str, int]]
     digest: str
+
+    @property
+    def dropped_lines(self) -> tuple[int, ...]:
+        """The lines left out because a value that must be given is not."""
+        return tuple(sorted(set().union(*self.dropped.values())))
 
 
 def load(loaded: LoadedSpec) -> Dataset:
@@ -55,24 +66,33 @@ def load(loaded: LoadedSpec) -> Dataset:
     spec, path = loaded.spec, loaded.data_path
     features = tuple(resolve_units(loaded, index) for index in range(len(spec.features)))
     raw, table = _read(path)
-    header = locate(path, table[0][0], table[0][1], [*(f.name for f in features), spec.label])
+    target = spec.target
+    header = locate(path, table.header_line, table.header, [*(f.name for f in features), target.name])
     rows: list[list[Value]] = []
     texts: list[str] = []
     lines: list[int] = []
-    dropped: list[int] = []
-    for line, cells in table[1:]:
-        if len(cells) != len(table[0][1]):
-            raise DataError(str(path), line, None, f"has {len(cells)} cells, the header has {len(table[0][1])}")
-        values = [parse(path, line, f, cells[header[f.name]], spec.data.null) for f in features]
-        label = cells[header[spec.label]].strip()
-        missing = any(v is None and not f.nullable for v, f in zip(values, features, strict=True))
-        if missing or label in spec.data.null:
-            dropped.append(line)
+    dropped: dict[str, list[int]] = defaultdict(list)
+    missing: dict[str, Counter[str]] = defaultdict(Counter)
+    label_nulls = {"", *(word.strip() for word in target.null)}
+    for line, cells in (record for chunk in table.chunks(CHUNK_ROWS) for record in chunk):
+        if len(cells) != len(table.header):
+            raise DataError(str(path), line, None, f"has {len(cells)} cells, the header has {len(table.header)}")
+        values = [parse(path, line, f, cells[header[f.name]]) for f in features]
+        label = cells[header[target.name]].strip()
+        absent = {f: cells[header[f.name]].strip() for f, v in zip(features, values, strict=True) if v is None}
+        reasons = [f"{f.name} is {named(word)}" for f, word in absent.items() if not f.nullable]
+        if label in label_nulls:
+            reasons.append(f"{target.name}, the label, is {named(label)}")
+        if reasons:
+            for reason in reasons:
+                dropped[reason].append(line)
             continue
+        for feature, word in absent.items():
+            missing[feature.name][word] += 1
         rows.append(values)
         texts.append(label)
         lines.append(line)
-    classes = _classes(path, spec.label, texts, spec.split.folds)
+    classes = _classes(loaded, texts)
     matrix = to_matrix(features, rows)
     _refuse_constants(path, features, matrix)
     position = {name: index for index, name in enumerate(classes)}
@@ -82,7 +102,8 @@ def load(loaded: LoadedSpec) -> Dataset:
         matrix=matrix,
         labels=np.array([position[text] for text in texts], dtype=np.intp),
         lines=np.array(lines, dtype=np.intp),
-        dropped_lines=tuple(dropped),
+        dropped={reason: tuple(found) for reason, found in dropped.items()},
+        missing=missing,
         digest="sha256:" + hashlib.sha256(raw).hexdigest(),
     )
 
@@ -105,6 +126,7 @@ def resolve_units(loaded: LoadedSpec, index: int) -> Feature:
         nullable=feature.nullable,
         confused_units=units,
         values=feature.values,
+        null=null_words(loaded.spec, feature),
     )
 
 
@@ -134,8 +156,8 @@ def _conversion(loaded: LoadedSpec, index: int, feature: FeatureSpec, symbol: st
     return ConfusedUnit(symbol=symbol, name=name, factor=float(f"{one - zero:.12g}"), offset=float(f"{zero:.12g}"))
 
 
-def _read(path: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
-    """Return the file's bytes and its non-empty lines as cells, with their line numbers."""
+def _read(path: Path) -> tuple[bytes, Table]:
+    """Return the file's bytes and its table."""
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8-sig")
@@ -144,35 +166,33 @@ def _read(path: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(str(path), line, None, "is not UTF-8 text") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    table: list[tuple[int, list[str]]] = []
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                table.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(str(path), line, None, f"is not CSV: {error}") from error
-    if not table:
-        raise DataError(str(path), None, None, "is empty; the first line must name the columns")
-    return raw, table
+    return raw, Table(str(path), io.StringIO(text, newline=""))
 
 
-def _classes(path: Path, label: str, texts: list[str], folds: int) -> tuple[str, ...]:
+def _classes(loaded: LoadedSpec, texts: list[str]) -> tuple[str, ...]:
     """Return the class names in order, refusing what cannot be learned."""
+    path, label, folds = loaded.data_path, loaded.spec.target.name, loaded.spec.split.folds
     counts = Counter(texts)
     if len(texts) < MIN_ROWS:
         raise DataError(str(path), None, None, f"has {len(texts)} usable rows, at least {MIN_ROWS} are needed")
     if len(counts) == 1:
         raise DataError(str(path), None, label, f"has only one class, {next(iter(counts))!r}; two are needed")
-    if len(counts) > 20 and len(counts) > len(texts) / 10 and all(_is_number(text) for text in counts):
+    given = [text for text in counts if text not in USUAL_NULL_WORDS]
+    if len(counts) > 20 and len(counts) > len(texts) / 10 and all(map(_is_number, given)):
         raise DataError(
             str(path), None, label, f"has {len(counts)} different numbers: regression is not supported, only classes"
         )
     name, least = counts.most_common()[-1]
     if least < folds:
-        raise DataError(str(path), None, label, f"class {name!r} has {least} rows, fewer than the {folds} folds")
+        remedy = (
+            f'; if it stands for a missing label, add [label] null = ["{name}"]' if name in USUAL_NULL_WORDS else ""
+        )
+        reason = f"class {name!r} has {least} rows, fewer than the {folds} folds{remedy}"
+        raise DataError(str(path), None, label, reason)
+    positive = loaded.spec.target.positive
+    if positive is not None and positive not in counts:
+        known = ", ".join(sorted(counts)[:MOST_NAMED])
+        raise loaded.error("label.positive", f"{positive!r} is no class; the classes are {known}")
     if all(text.isdecimal() and text.isascii() for text in counts):
         return tuple(sorted(counts, key=int))
     return tuple(sorted(counts))

@@ -16,6 +16,9 @@ from model.errors import EngineError
 Value = float | int | str | None
 FloatMatrix = NDArray[np.float32]
 
+# what stands for a missing value in a file unless the spec says otherwise
+NULL_WORDS = ("", "NA")
+
 
 class ConfusedUnit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A unit people commonly use by mistake, with the way back: `value_in_feature_unit = value * factor + offset`."""
@@ -39,6 +42,7 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     `hard` and `plausible` are inclusive ranges in the feature's unit; outside `hard` a value is refused, outside
     `plausible` it is novel. A `category` has `values` instead: a closed list, in the order of its one-hot columns.
+    `null` holds the words that stand for a missing value in a file; JSON has null.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     nullable: bool = False
     confused_units: tuple[ConfusedUnit, ...] = ()
     values: tuple[str, ...] = ()
+    null: tuple[str, ...] = NULL_WORDS
 
     @property
     def is_category(self) -> bool:
@@ -64,6 +69,11 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         if self.unit and text.lower().endswith(suffix):
             text = text[: -len(suffix)]
         return f"{text} in {self.unit}" if self.unit else text
+
+    def is_null_word(self, text: str) -> bool:
+        """Whether a text, without spaces around it, stands for a missing value in a file."""
+        # bundles that say nothing about these words were trained before they were named: a value of the list is one
+        return text in self.null and (self.null != NULL_WORDS or text not in self.values)
 
     def accepts_as_plausible(self, value: float) -> bool:
         """Whether a number lies in the plausible range (both ends included)."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model import columns
-from model.columns import CONFUSED, NULLS, Column
+from model.cells import Record, named
+from model.columns import CONFUSED, Column
+from model.domain import NULL_WORDS
 from model.errors import DataError, ModelError
-from model.table import Record, Table, locate, open_text
+from model.spec import USUAL_NULL_WORDS
+from model.table import Table, locate, open_text
 
 FOLDS = 5
 
@@ -25,7 +28,9 @@ class Draft:
     Attributes:
         name: of the model.
         label: the column to be predicted.
-        classes: its values, the most frequent first.
+        classes: its values with their rows, the most frequent first.
+        unlabelled: words for a missing label with their rows, which are left out.
+        label_null: words, besides the empty cell, that were said to stand for a missing label.
         features: the columns that are used.
         left_out: the others, with the reason.
         null: words for a value that is not there.
@@ -34,14 +39,21 @@ class Draft:
 
     name: str
     label: str
-    classes: tuple[str, ...]
+    classes: Mapping[str, int]
+    unlabelled: Mapping[str, int]
+    label_null: tuple[str, ...]
     features: tuple[Column, ...]
     left_out: dict[str, str]
     null: tuple[str, ...]
     folds: int
 
+    @property
+    def doubtful_classes(self) -> dict[str, int]:
+        """Classes with their rows whose name often stands for a missing value."""
+        return {name: rows for name, rows in self.classes.items() if name in USUAL_NULL_WORDS}
 
-def draft(path: Path, name: str, label: str | None, dropped: Iterable[str]) -> Draft:
+
+def draft(path: Path, name: str, label: str | None, dropped: Iterable[str], label_null: Sequence[str] = ()) -> Draft:
     """Read a CSV and guess what it holds.
 
     Args:
@@ -49,6 +61,7 @@ def draft(path: Path, name: str, label: str | None, dropped: Iterable[str]) -> D
         name: of the model.
         label: the column to be predicted; None guesses it.
         dropped: columns to leave out.
+        label_null: words that stand for a missing label; the empty cell always does.
 
     Raises:
         DataError: the file, or the label, cannot be used.
@@ -78,12 +91,13 @@ def draft(path: Path, name: str, label: str | None, dropped: Iterable[str]) -> D
         raise Refused(problems)
     if not found:
         raise DataError(str(path), None, None, f"has no column that says anything about {wanted}")
-    labels = Counter(text for _, cells in records if (text := cells[places[wanted]].strip()) not in NULLS)
-    used = {cells[place].strip() for _, cells in records for place in places.values()}
-    null = ("", "NA", *(word for word in NULLS[2:] if word in used))
+    labels = Counter(cells[places[wanted]].strip() for _, cells in records)
+    unlabelled = {word: labels.pop(word) for word in ("", *label_null) if word in labels}
+    used = set().union(*(column.missing for column in found))
+    null = (*NULL_WORDS, *(word for word in USUAL_NULL_WORDS if word in used - set(NULL_WORDS)))
     folds = max(2, min(FOLDS, min(labels.values(), default=2)))
-    classes = tuple(value for value, _ in labels.most_common())
-    return Draft(name, wanted, classes, tuple(found), left_out, null, folds)
+    classes = dict(labels.most_common())
+    return Draft(name, wanted, classes, unlabelled, tuple(label_null), tuple(found), left_out, null, folds)
 
 
 class Refused(ModelError):
@@ -122,13 +136,17 @@ def with_units(found: Draft, given: dict[str, str], ask: Ask | None) -> Draft:
 def to_toml(found: Draft, data: str) -> str:
     """Return the spec's text; `data` is the path of the CSV from the spec's folder."""
     left_out = "".join(f"# left out: {name}, {reason}\n" for name, reason in found.left_out.items())
+    label = _text(found.label)
+    if found.label_null:
+        label = f"{{name = {label}, null = [{', '.join(map(_text, found.label_null))}]}}"
     lines = [
         "# Written by `python -m model.init`. What is marked with (guess) comes from the data alone: look at it.",
         f"name = {_text(found.name)}",
         'version = "1"',
         "serial = 1  # only ever grows",
         f"title = {_text(f'{_words(found.label).capitalize()} from {len(found.features)} measurements')}  # (guess)",
-        f"label = {_text(found.label)}  # {', '.join(found.classes[:6])}",
+        f"label = {label}  # {', '.join(list(found.classes)[:6])}",
+        *(f"# (guess) {note}" for note in label_notes(found)),
         "seed = 1",
         'intended_use = "Not written down yet: say who may use this model, and for what."',
         'limits = ["Not written down yet: say where the data are from, and what they lack."]',
@@ -137,7 +155,7 @@ def to_toml(found: Draft, data: str) -> str:
         f"path = {_text(data)}",
         'source = "Not written down yet."',
         'licence = "Not written down yet."',
-        f"null = [{', '.join(map(_text, found.null))}]",
+        f"null = [{', '.join(map(_text, found.null))}]  # (guess) stands for a missing value",
         "",
         "[split]",
         f"folds = {found.folds}",
@@ -154,6 +172,15 @@ def to_toml(found: Draft, data: str) -> str:
         "",
     ]
     return "\n".join(lines) + left_out + "".join(map(_feature, found.features))
+
+
+def label_notes(found: Draft) -> list[str]:
+    """Say which rows have no label, and which class may be a word for a missing one."""
+    rows = [f"{count} rows are left out: {found.label} is {named(word)}" for word, count in found.unlabelled.items()]
+    return rows + [
+        f'{count} rows are of a class called "{name}"; if it stands for a missing label: --label-null "{name}"'
+        for name, count in found.doubtful_classes.items()
+    ]
 
 
 def _feature(column: Column) -> str:
@@ -179,7 +206,7 @@ def _feature(column: Column) -> str:
         if confused:
             lines.append(f"# confused_with = {json.dumps(list(confused))}  # once `plausible` is what the field knows")
     if column.nulls:
-        lines.append(f"nullable = true  # {column.nulls} rows lack it")
+        lines.append(f"nullable = true  # (guess) missing: {column.missing_text}")
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from model import dataset, spec
 from model.command_line import Parser
-from model.draft import Ask, Draft, draft, to_toml, with_units
+from model.draft import Ask, Draft, draft, label_notes, to_toml, with_units
 from model.errors import ModelError, SpecError
 from model.spec import NAME
 
@@ -53,14 +53,17 @@ def write(path: Path, text: str, *, force: bool) -> None:
 
 def _told(found: Draft, path: Path) -> str:
     """Return what a person wants to know: every guess on one line, and what to do next."""
-    rows = [f"{path}: predicts {found.label} ({', '.join(found.classes[:6])}) from {len(found.features)} features"]
+    rows = [
+        f"{path}: predicts {found.label} ({', '.join(list(found.classes)[:6])}) from {len(found.features)} features"
+    ]
+    rows += [f"  {note}" for note in label_notes(found)]
     for column in found.features:
         what = (
             ", ".join(column.values[:4])
             if column.seen is None
             else f"{column.seen[0]:g} to {column.seen[1]:g} {column.unit}"
         )
-        missing = f", {column.nulls} missing" if column.nulls else ""
+        missing = f"; read as missing: {column.missing_text}" if column.nulls else ""
         rows.append(f"  {column.name:24} {column.dtype:9} {what.strip()}{missing}")
     rows += [f"  left out: {name}, {reason}" for name, reason in found.left_out.items()]
     unknown = [column.name for column in found.features if column.seen is not None and not column.unit]
@@ -79,10 +82,18 @@ def _as_json(found: Draft, path: Path) -> str:
             "seen": column.seen,
             "values": column.values or None,
             "missing": column.nulls,
+            "missing_words": column.missing,
         }
         for column in found.features
     ]
-    whole = {"spec": str(path), "name": found.name, "label": found.label, "classes": found.classes}
+    whole = {
+        "spec": str(path),
+        "name": found.name,
+        "label": found.label,
+        "classes": list(found.classes),
+        "unlabelled": found.unlabelled,
+        "doubtful_classes": found.doubtful_classes,
+    }
     return json.dumps({**whole, "features": features, "left_out": found.left_out})
 
 
@@ -104,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="UTF-8 CSV with a header")
     parser.add_argument(
         "--label", help="the column to predict (default: one called label, class, target …, else the last)"
+    )
+    parser.add_argument(
+        "--label-null",
+        action="append",
+        default=[],
+        type=str.strip,
+        metavar="WORD",
+        help="stands for a missing label, as the empty cell does; may be repeated",
     )
     parser.add_argument("--name", help="of the model (default: the file's)")
     parser.add_argument("--out", type=Path, help="the spec to write (default: beside the CSV, with .toml)")
@@ -132,7 +151,7 @@ def main(arguments: Sequence[str] | None = None, ask: Ask | None = None) -> int:
     try:
         if not NAME.fullmatch(name):
             raise SpecError("--name", None, f"{name!r} must be lower-case letters, digits, `-` and `_`")
-        found = with_units(draft(given.data, name, given.label, given.drop), dict(given.unit), ask)
+        found = with_units(draft(given.data, name, given.label, given.drop, given.label_null), dict(given.unit), ask)
         data = os.path.relpath(given.data, out.parent)
         write(out, to_toml(found, data), force=given.force)
     except ModelError as error:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec.structs import replace
 
+from model.cells import MAX_NUMBER_CHARACTERS, Record
 from model.domain import Feature, FloatMatrix, Ordinary, Value, Violation, check, number_text, to_matrix, unit_message
 from model.errors import DataError
 from model.predictor import Predictor
-from model.table import Record, Table, locate, read_cell
+from model.table import Table, locate, read_cell
 from model.units import resolve
 
 
@@ -32,30 +34,35 @@ class Verdicts:
 class Judge:
     """Judges the rows of one table for one model."""
 
-    def __init__(self, predictor: Predictor, table: Table, null: tuple[str, ...], is_converting: bool) -> None:
+    def __init__(self, predictor: Predictor, table: Table, null: tuple[str, ...] | None, is_converting: bool) -> None:
         """Find the features in the header.
 
         Args:
             predictor: for the features, and for how novel a reading of mixed-up units would be.
             table: the input.
-            null: the texts that mean "not given".
+            null: the texts that mean "not given"; None for those that the model was trained with.
             is_converting: whether a value that is certainly in a confused unit is converted rather than refused.
 
         Raises:
             DataError: a column is missing, or stands there twice.
         """
         self._predictor, self._path, self._width = predictor, table.path, len(table.header)
-        self._features = predictor.manifest.features
+        features = predictor.manifest.features
+        self._features = features if null is None else tuple(replace(feature, null=null) for feature in features)
         columns = locate(table.path, table.header_line, table.header, predictor.manifest.feature_names)
         self._columns = [(feature, columns[feature.name]) for feature in self._features]
-        self._null, self._is_converting = null, is_converting
+        self._is_converting = is_converting
         self._ordinary = Ordinary([feature for feature in self._features if not feature.is_category])
         # a text that `read_cell` returns as it stands, and `check` knows
         self._ordinary_texts = {
-            f.name: {text for text in f.values if text == text.strip() and text not in null} for f in self._features
+            f.name: {text for text in f.values if text == text.strip() and not f.is_null_word(text)}
+            for f in self._features
         }
         self._has_ordinary_null = any(
-            _is_ordinary(feature, word) for feature in self._features if not feature.is_category for word in null
+            _is_ordinary(feature, word)
+            for feature in self._features
+            if not feature.is_category
+            for word in feature.null
         )
 
     def judge(self, rows: Sequence[Record]) -> Verdicts:
@@ -99,8 +106,9 @@ class Judge:
                 values = list(map(float, texts))
             except ValueError:
                 return None
-            # Python reads 1_000 as a number, people do not
-            if "_" in "".join(texts):
+            # Python reads 1_000 and digits of other scripts as numbers
+            joined = "".join(texts)
+            if "_" in joined or not joined.isascii() or max(map(len, texts), default=0) > MAX_NUMBER_CHARACTERS:
                 return None
             columns.append(values)
             numbers.append(values)
@@ -116,7 +124,7 @@ class Judge:
         for position, (feature, column) in enumerate(self._columns):
             value = violation = None
             try:
-                value = read_cell(self._path, line, feature, cells[column], self._null)
+                value = read_cell(self._path, line, feature, cells[column])
                 if value is not None:
                     violation = check(feature, value)
                 elif not feature.nullable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from model import parameters
 from model.domain import Feature, FloatMatrix, one_hot
 from model.reference import FloatArray
 from model.spec import JitterSpec, LoadedSpec
@@ -25,14 +25,6 @@ Labels = NDArray[np.intp]
 
 # below this probability a logarithm is cut; far under anything a calibrated model of this size can mean
 FLOOR = 1e-12
-
-
-# what the spec says elsewhere, and what XGBoost may only be given in one way
-RESERVED = {"objective", "num_class", "seed", "random_state", "nthread", "n_jobs", "verbosity", "validate_parameters"}
-ONLY = {"booster": "gbtree", "multi_strategy": "one_output_per_tree"}
-
-# parameters XGBoost takes but does not write into its configuration
-UNRECORDED = {"scale_pos_weight", "eval_metric"}
 
 
 @dataclass(frozen=True)
@@ -179,15 +171,16 @@ def temper(probabilities: FloatArray, temperature: float) -> FloatArray:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-def learner(loaded: LoadedSpec, features: Sequence[Feature], class_count: int) -> Fit:
+def learner(loaded: LoadedSpec, features: Sequence[Feature], classes: Sequence[str]) -> Fit:
     """Return the function that fits the spec's algorithm, always with the spec's seed and one thread.
 
-    Raises (from the returned function):
-        SpecError: the library does not take the parameters in `[algorithm.params]`.
+    Raises (the returned function, too):
+        SpecError: a parameter in `[algorithm.params]` is refused here, or by the library.
     """
+    parameters.refuse(loaded, classes)
     if loaded.spec.algorithm.name == "xgboost":
-        return _boosted_trees(loaded, features, class_count)
-    return _estimator(loaded, features)
+        return _boosted_trees(loaded, features, classes)
+    return _estimator(loaded, features, classes)
 
 
 def linear_baseline(features: Sequence[Feature], seed: int) -> Fit:
@@ -200,47 +193,34 @@ def linear_baseline(features: Sequence[Feature], seed: int) -> Fit:
     return fit
 
 
-def _boosted_trees(loaded: LoadedSpec, features: Sequence[Feature], class_count: int) -> Fit:
+def _boosted_trees(loaded: LoadedSpec, features: Sequence[Feature], classes: Sequence[str]) -> Fit:
     """Return the function that fits XGBoost."""
     algorithm = loaded.spec.algorithm
-    for key, only in ONLY.items():
-        if algorithm.params.get(key, only) != only:
-            raise loaded.error(f"algorithm.params.{key}", f'only `{key} = "{only}"` can be compiled and explained')
-    for key in RESERVED & algorithm.params.keys():
-        raise loaded.error(f"algorithm.params.{key}", f"`{key}` follows from the rest of the spec; drop it")
     objective: dict[str, Any] = {"objective": "binary:logistic"}
-    if class_count > 2:
-        objective = {"objective": "multi:softprob", "num_class": class_count}
-    settings = {**algorithm.params, **objective, "seed": loaded.spec.seed, "nthread": 1, "verbosity": 0}
+    if len(classes) > 2:
+        objective = {"objective": "multi:softprob", "num_class": len(classes)}
+    settings = {
+        **parameters.for_xgboost(loaded, classes),
+        **objective,
+        "seed": loaded.spec.seed,
+        "nthread": 1,
+        "verbosity": 0,
+    }
 
     def fit(matrix: FloatMatrix, labels: Labels) -> Model:
         rows, targets, weights = _jittered(matrix, labels, features, algorithm.jitter, loaded.spec.seed)
+        class_weights = parameters.class_weights(loaded, classes, labels)
+        if class_weights is not None:
+            weights = weights * class_weights[targets]
         data = xgboost.DMatrix(one_hot(features, rows), label=targets, weight=weights, nthread=1)
         try:
             booster = xgboost.train({**settings, "validate_parameters": False}, data, num_boost_round=algorithm.rounds)
         except (xgboost.core.XGBoostError, TypeError, ValueError) as error:
             line = next((text for text in str(error).splitlines() if text.strip()), str(error))
             raise loaded.error("algorithm.params", f"XGBoost refuses the parameters: {line[:200]}") from error
-        _refuse_unknown(loaded, booster)
         return BoostedTrees(booster, features)
 
     return fit
-
-
-def _refuse_unknown(loaded: LoadedSpec, booster: xgboost.Booster) -> None:
-    """Refuse parameters XGBoost has not taken: it says nothing about them, and trains another model than was meant."""
-    known = _keys(json.loads(booster.save_config())) | UNRECORDED
-    for key in sorted(loaded.spec.algorithm.params.keys() - known):
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise loaded.error(f"algorithm.params.{key}", f"XGBoost has no parameter `{key}` here{hint}")
-
-
-def _keys(node: Any) -> set[str]:
-    """Return every key of a JSON document."""
-    if not isinstance(node, dict):
-        return set().union(*map(_keys, node)) if isinstance(node, list) else set()
-    return set(node).union(*map(_keys, node.values()))
 
 
 def _jittered(
@@ -257,7 +237,7 @@ def _jittered(
     return rows, np.tile(labels, total), np.full(len(rows), 1 / total)
 
 
-def _estimator(loaded: LoadedSpec, features: Sequence[Feature]) -> Fit:
+def _estimator(loaded: LoadedSpec, features: Sequence[Feature], classes: Sequence[str]) -> Fit:
     """Return the function that fits a scikit-learn model."""
     algorithm, seed = loaded.spec.algorithm, loaded.spec.seed
 
@@ -271,8 +251,11 @@ def _estimator(loaded: LoadedSpec, features: Sequence[Feature]) -> Fit:
         return make_pipeline(StandardScaler(), linear) if algorithm.scaler else linear
 
     def fit(matrix: FloatMatrix, labels: Labels) -> Model:
+        weights = parameters.class_weights(loaded, classes, labels)
         try:
-            model = make().fit(one_hot(features, matrix).astype(np.float64), labels)
+            model = make()
+            weighting = {} if weights is None else {_weight_keyword(model): weights[labels]}
+            model.fit(one_hot(features, matrix).astype(np.float64), labels, **weighting)
         except (TypeError, ValueError) as error:
             raise loaded.error(
                 "algorithm.params", f"scikit-learn refuses the parameters: {str(error)[:200]}"
@@ -280,3 +263,8 @@ def _estimator(loaded: LoadedSpec, features: Sequence[Feature]) -> Fit:
         return Estimator(model, features)
 
     return fit
+
+
+def _weight_keyword(model: Any) -> str:
+    """Return what `fit` calls the weights of rows: in a pipeline they are for its last step."""
+    return f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"

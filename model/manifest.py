@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from model.domain import Feature
+from model.domain import NULL_WORDS, Feature
 from model.errors import BundleError
 
 FORMAT = 1
@@ -248,9 +248,13 @@ def digest(raw: bytes) -> str:
 def contract(manifest: Manifest) -> str:
     """Return the identity of what callers rely on: name, features with their units and values, classes in order.
 
-    Two bundles with the same contract take the same requests and mean the same by their answers.
+    Two bundles with the same contract take the same requests and mean the same by their answers. Words for a missing
+    value count where they are not the usual ones, so that bundles that do not name them keep their contract.
     """
-    features = [(f.name, f.dtype, f.unit, f.nullable, f.values) for f in manifest.features]
+    features = [
+        (f.name, f.dtype, f.unit, f.nullable, f.values, *([] if f.null == NULL_WORDS else [f.null]))
+        for f in manifest.features
+    ]
     parts = (manifest.name, manifest.task, manifest.classes, features)
     return "sha256:" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 

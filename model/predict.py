@@ -28,7 +28,6 @@ from model.table import STANDARD, Table, create, csv_text, open_text
 
 CHUNK_ROWS = 4096
 SHOWN_MESSAGES = 20
-DEFAULT_NULL = ("", "NA")
 
 ANSWERED, SOME_BAD, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -187,7 +186,7 @@ def _parser() -> Parser:
         metavar="WORD",
         action="append",
         type=str.strip,
-        help='a cell that means "not given"; may be repeated (default: the empty cell and NA)',
+        help='a cell that means "not given"; may be repeated (default: what the model was trained with)',
     )
     parser.add_argument(
         "--bad-rows", metavar="PATH", help="write the bad rows as they came, under the input's header, to be mended"
@@ -213,7 +212,7 @@ def _run(given: argparse.Namespace, clock: Callable[[], float]) -> int:
     _refuse_same_file(given)
     bundle = verify.read(given.bundle, given.digest)
     predictor = predictors.load(bundle, given.engine)
-    null = DEFAULT_NULL if given.null is None else tuple(given.null)
+    null = None if given.null is None else tuple(given.null)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_text(given.input))
         table = Table("stdin" if given.input == STANDARD else given.input, file)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model import parameters
 from model.bundle import WrittenBundle
+from model.cells import named
 from model.dataset import Dataset
 from model.domain import FloatMatrix
 from model.manifest import Engines, Estimate, Manifest, Measures, Parity, Quality
@@ -22,10 +24,15 @@ def quality(
     """Print the measures beside logistic regression, the sets, the disputed rows and the units."""
     spec = loaded.spec
     print(f"{spec.name} {spec.version}: {found.rows} rows, {len(data.features)} features, {len(data.classes)} classes")
-    if data.dropped_lines:
-        shown = ", ".join(map(str, data.dropped_lines[:10]))
+    _missing(data)
+    weights = parameters.class_weights(loaded, data.classes, data.labels)
+    if weights is not None:
+        pairs = ", ".join(f"{name} x {weight:.4g}" for name, weight in zip(data.classes, weights, strict=True))
+        cause = "balanced" if spec.algorithm.class_weight else "scale_pos_weight"
+        print(f"weights in training ({cause}): {pairs}")
         print(
-            f"left out {found.dropped_rows} rows with missing values: line {shown}{_more(len(data.dropped_lines), 10)}"
+            "  they move probabilities towards the heavier class; all that follows is measured on unweighted rows, "
+            "the linear model is unweighted"
         )
     print(f"{found.method}:")
     print(f"  {'':<20}{spec.algorithm.name:<28}logistic regression")
@@ -43,6 +50,8 @@ def quality(
     width = max(map(len, data.classes)) + 2
     for name, row in zip(data.classes, found.confusion, strict=True):
         print(f"  {name:<{width}}" + "".join(f"{count:>7}" for count in row))
+    if spec.target.positive is not None:
+        _positive(spec.target.positive, data.classes.index(spec.target.positive), found.confusion)
     print(f"labels disputed by most repeats: {len(found.disputed)}")
     path = os.path.relpath(loaded.data_path)
     for dispute in found.disputed[:20]:
@@ -53,6 +62,24 @@ def quality(
     for name, units in found.units_recognised.items():
         shares = ", ".join(f"{symbol} {share:.1%}" for symbol, share in units.items())
         print(f"unit mix-ups noticed from the value alone: {name}: {shares}")
+
+
+def _missing(data: Dataset) -> None:
+    """Print which rows were left out and why, and which cells were read as missing."""
+    if data.dropped_lines:
+        print(f"left out {len(data.dropped_lines)} of {len(data.labels) + len(data.dropped_lines)} rows:")
+    for reason, lines in data.dropped.items():
+        shown = ", ".join(map(str, lines[:10]))
+        print(f"  {reason}: {len(lines)} rows, line {shown}{_more(len(lines), 10)}")
+    for name, words in data.missing.items():
+        print(f"missing values of {name}: {', '.join(f'{count} {named(word)}' for word, count in words.items())}")
+
+
+def _positive(name: str, position: int, confusion: Sequence[Sequence[int]]) -> None:
+    """Print how many of the positive class are found, and how many of those called so are."""
+    hits, real = confusion[position][position], sum(confusion[position])
+    called = sum(row[position] for row in confusion)
+    print(f"positive class {name}: recall {hits / real:.3f}, precision " + (f"{hits / called:.3f}" if called else "-"))
 
 
 def parity(found: Parity | None, note: str | None, tables: Parity | None, engines: Engines) -> None:

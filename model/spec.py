@@ -14,15 +14,21 @@ from typing import Any, Literal
 
 import msgspec
 
+from model.domain import NULL_WORDS
 from model.errors import SpecError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 RESERVED = ("instances", "features", "base", "Meta")
+# what people write for a value that is not there
+USUAL_NULL_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
 FEATURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[features]]` table: a column of the CSV and what its values mean."""
+    """One `[[features]]` table: a column of the CSV and what its values mean.
+
+    `null` are the words for a missing value in this column, in place of those of `[data]`.
+    """
 
     name: str
     description: str
@@ -33,6 +39,19 @@ class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nullable: bool = False
     confused_with: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
+    null: tuple[str, ...] | None = None
+
+
+class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `[label]` table: the column to be predicted; `label = "name"` says the same as a table with a name alone.
+
+    `positive` is the class that `scale_pos_weight` and `base_score` are about; `null` are words, besides the empty
+    cell, that stand for a missing label: their rows are left out, and counted.
+    """
+
+    name: str
+    positive: str | None = None
+    null: tuple[str, ...] = ()
 
 
 class JitterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +70,8 @@ class AlgorithmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rounds` is the number of trees (per class, for boosting); `scaler` standardises the inputs of a linear model.
     `calibrate` is `auto` (temperature scaling if it lowers the calibration error) or `never`; `engine` is `auto`
-    (the fastest form that is proven), `tables` or `onnx` (required), or `xgboost`.
+    (the fastest form that is proven), `tables` or `onnx` (required), or `xgboost`. With `class_weight = "balanced"`
+    every class weighs the same in training, however rare; nothing else is weighted.
     """
 
     name: Literal["xgboost", "logistic_regression", "random_forest", "gradient_boosting"]
@@ -61,6 +81,7 @@ class AlgorithmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, Any] = {}
     calibrate: Literal["auto", "never"] = "auto"
     engine: Literal["auto", "tables", "onnx", "xgboost"] = "auto"
+    class_weight: Literal["balanced"] | None = None
 
 
 class SplitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +97,7 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
     source: str
     licence: str
-    null: tuple[str, ...] = ("", "NA")
+    null: tuple[str, ...] = NULL_WORDS
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +107,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     serial: int
     title: str
-    label: str
+    label: str | LabelSpec
     seed: int
     intended_use: str
     limits: tuple[str, ...]
@@ -97,6 +118,11 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: str | None = None
     novelty_threshold: float = 0.99
     coverage: float = 0.99
+
+    @property
+    def target(self) -> LabelSpec:
+        """What is said about the label."""
+        return self.label if isinstance(self.label, LabelSpec) else LabelSpec(self.label)
 
 
 @dataclass(frozen=True)
@@ -139,7 +165,8 @@ def load(path: Path) -> LoadedSpec:
     except UnicodeDecodeError as error:
         raise SpecError(str(path), None, "is not UTF-8 text") from error
     try:
-        spec = msgspec.convert(tomllib.loads(text), Spec)
+        tables = tomllib.loads(text)
+        spec = msgspec.convert(tables, Spec)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         raise SpecError(str(path), int(found[1]) if found else None, f"is not TOML: {error}") from error
@@ -147,6 +174,8 @@ def load(path: Path) -> LoadedSpec:
         raise _explain(str(path), text, str(error)) from error
     loaded = LoadedSpec(path, text, "sha256:" + hashlib.sha256(raw).hexdigest(), spec)
     _check_head(loaded)
+    if spec.algorithm.name == "logistic_regression" and "rounds" in tables["algorithm"]:
+        raise loaded.error("algorithm.rounds", "logistic regression has no rounds; drop it, or set `max_iter`")
     for index in range(len(spec.features)):
         _check_feature(loaded, index)
     return loaded
@@ -169,7 +198,14 @@ def _explain(path: str, text: str, message: str) -> SpecError:
 
 def _known_keys(table: str) -> list[str]:
     """Return the keys a table of the spec may hold."""
-    kinds = {"algorithm.jitter": JitterSpec, "algorithm": AlgorithmSpec, "split": SplitSpec, "data": DataSpec, "": Spec}
+    kinds = {
+        "algorithm.jitter": JitterSpec,
+        "algorithm": AlgorithmSpec,
+        "split": SplitSpec,
+        "data": DataSpec,
+        "label": LabelSpec,
+        "": Spec,
+    }
     struct = FeatureSpec if table.startswith("features") else kinds.get(table, Spec)
     return list(struct.__struct_fields__)
 
@@ -210,8 +246,10 @@ def _check_head(loaded: LoadedSpec) -> None:
     for index, name in enumerate(names):
         if name in RESERVED:
             raise loaded.error(f"features[{index}].name", f"`{name}` names a part of a request or an answer; rename it")
-        if name in names[:index] or name == spec.label:
+        if name in names[:index] or name == spec.target.name:
             raise loaded.error(f"features[{index}].name", f"`{name}` is used twice")
+    if spec.target.positive in ("", *spec.target.null):
+        raise loaded.error("label.positive", f"{spec.target.positive!r} stands for a missing label too; drop one")
 
 
 def _is_date(text: str) -> bool:
@@ -233,11 +271,7 @@ def _check_feature(loaded: LoadedSpec, index: int) -> None:
     if feature.dtype == "category":
         if len(feature.values) < 2 or len(set(feature.values)) < len(feature.values):
             raise loaded.error(f"{at}.values", f"category `{feature.name}` needs `values`, at least two, all different")
-        null = next((value for value in feature.values if value in loaded.spec.data.null), None)
-        if null is not None:
-            raise loaded.error(
-                f"{at}.values", f"`{feature.name}`: {null!r} stands for a missing value in `data.null` too; drop one"
-            )
+        _check_values(loaded, feature, f"{at}.values")
         for key in ("hard", "plausible", "unit", "confused_with"):
             if getattr(feature, key):
                 raise loaded.error(f"{at}.{key}", f"category `{feature.name}` takes no `{key}`")
@@ -253,6 +287,25 @@ def _check_feature(loaded: LoadedSpec, index: int) -> None:
         )
     if feature.confused_with and not feature.unit:
         raise loaded.error(f"{at}.confused_with", f"`{feature.name}` has confused units but no `unit`")
+
+
+def _check_values(loaded: LoadedSpec, feature: FeatureSpec, at: str) -> None:
+    """Check that every value of a category can be read from a cell."""
+    words = null_words(loaded.spec, feature)
+    null = next((value for value in feature.values if value in words), None)
+    if null is not None:
+        remedy = f"drop one, or give the feature a `null` of its own without {null!r}"
+        raise loaded.error(at, f"`{feature.name}`: {null!r} stands for a missing value too; {remedy}")
+    spaced = next((value for value in feature.values if value != value.strip()), None)
+    if spaced is not None:
+        raise loaded.error(at, f"`{feature.name}`: {spaced!r} has spaces around it, which no cell keeps; drop them")
+
+
+def null_words(spec: Spec, feature: FeatureSpec) -> tuple[str, ...]:
+    """Return the words for a missing value of a feature, without spaces around them, each once, in a fixed order."""
+    given = spec.data.null if feature.null is None else feature.null
+    words = tuple(sorted({word.strip() for word in given}))
+    return NULL_WORDS if words == NULL_WORDS else words
 
 
 def line_of(text: str, keys: str) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import math
 import os
 import secrets
 from collections import Counter
@@ -13,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TextIO
 
+from model import cells
+from model.cells import Record
 from model.domain import Feature, Value, check
 from model.errors import DataError
 
@@ -22,8 +23,6 @@ MAX_CHUNK_CHARACTERS = 1 << 22
 
 # the name of stdin and stdout on a command line
 STANDARD = "-"
-
-Record = tuple[int, list[str]]
 
 
 class Table:
@@ -76,15 +75,10 @@ class Table:
 
     def _read(self) -> Iterator[Record]:
         """Yield every record that is not an empty line."""
-        reader = csv.reader(self._lines(), strict=True)
-        line = 1
         try:
-            for cells in reader:
-                if cells:
-                    yield line, cells
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(self.path, line, None, f"is not CSV: {error}") from error
+            yield from cells.records(self._lines())
+        except cells.NotCsv as error:
+            raise DataError(self.path, error.line, None, f"is not CSV: {error.reason}") from error
         except OSError as error:
             raise DataError(self.path, None, None, f"cannot be read: {error.strerror}") from error
 
@@ -115,7 +109,7 @@ def locate(path: Path | str, line: int, header: Sequence[str], wanted: Sequence[
     return {name: index for index, name in enumerate(names)}
 
 
-def parse(path: Path | str, line: int, feature: Feature, cell: str, null: tuple[str, ...]) -> Value:
+def parse(path: Path | str, line: int, feature: Feature, cell: str) -> Value:
     """Read one cell as a value of its feature that the model may be given.
 
     Returns:
@@ -124,14 +118,14 @@ def parse(path: Path | str, line: int, feature: Feature, cell: str, null: tuple[
     Raises:
         DataError: the cell holds something the model must not be given.
     """
-    value = read_cell(path, line, feature, cell, null)
+    value = read_cell(path, line, feature, cell)
     violation = None if value is None else check(feature, value)
     if violation is not None:
         raise DataError(str(path), line, feature.name, violation.message)
     return value
 
 
-def read_cell(path: Path | str, line: int, feature: Feature, cell: str, null: tuple[str, ...]) -> float | str | None:
+def read_cell(path: Path | str, line: int, feature: Feature, cell: str) -> float | str | None:
     """Read one cell as a value of the right type; whether it is inside the domain is for `model.domain.check`.
 
     Returns:
@@ -140,10 +134,13 @@ def read_cell(path: Path | str, line: int, feature: Feature, cell: str, null: tu
     Raises:
         DataError: a number was wanted, and the cell holds something else.
     """
-    text = cell.strip()
-    if text in null:
-        return None
-    return text if feature.is_category else _number(path, line, feature, text)
+    try:
+        value = cells.read(feature, cell)
+    except (ValueError, OverflowError) as error:
+        raise DataError(str(path), line, feature.name, str(error)) from error
+    if feature.dtype == "int" and isinstance(value, float) and value != int(value):
+        raise DataError(str(path), line, feature.name, f"{cell.strip()[:40]} is not a whole number")
+    return value
 
 
 @contextlib.contextmanager
@@ -212,19 +209,6 @@ def _open_new(path: str, part: Path | None) -> IO[str]:
         return open(place, mode, encoding="utf-8", errors="surrogateescape", newline="", closefd=place != 1)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
-
-
-def _number(path: Path | str, line: int, feature: Feature, text: str) -> float:
-    """Read a number strictly: no text, no infinity, no thousands separators."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if "_" in text or not math.isfinite(value):
-        raise DataError(str(path), line, feature.name, f"{text[:40]!r} is not a number")
-    if feature.dtype == "int" and value != int(value):
-        raise DataError(str(path), line, feature.name, f"{text[:40]} is not a whole number")
-    return value
 
 
 def _is_unicode(text: str) -> bool:

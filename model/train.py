@@ -47,7 +47,7 @@ def train(
         BundleError: the bundle just written does not verify.
     """
     s = loaded.spec
-    fit = learners.learner(loaded, data.features, len(data.classes))
+    fit = learners.learner(loaded, data.features, data.classes)
     linear = learners.linear_baseline(data.features, s.seed)
     with tqdm(total=2 * s.split.folds * s.split.repeats, desc="cross-validation", unit="fit", disable=quiet) as bar:
         evaluated = evaluate.evaluate(

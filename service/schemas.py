@@ -49,13 +49,19 @@ class FeatureField(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         """Return the value as it is, or say what is wrong with it."""
-        fault = self._type_fault(value)
+        fault = self._word_fault(value) or self._type_fault(value)
         if fault is not None:
             raise ValidationError([fault])
         violation = check(self.feature, value)
         if violation is not None:
             raise ValidationError([Fault(violation.code, violation.message, violation)])
         return value
+
+    def _word_fault(self, value: object) -> Fault | None:
+        """Refuse a word that stands for a missing value in files, and say what JSON has for it."""
+        if not (self.feature.nullable and isinstance(value, str) and self.feature.is_null_word(value.strip())):
+            return None
+        return Fault("type", f'"{value.strip()}" stands for missing in files; send null')
 
     def _type_fault(self, value: object) -> Fault | None:
         """Judge the JSON type alone."""

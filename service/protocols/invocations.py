@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections import Counter
 from typing import Any, NoReturn
 
 import orjson
 
+from model import cells
+from model.domain import Feature
 from model.predictor import Prediction
 from service import decode
 from service.decode import json_type
@@ -197,9 +200,9 @@ class Invocations(Form):
         ]  # fmt: skip
         if problems:
             raise InvalidInstance(problems)
-        texts = {feature.name for feature in self._intake.features if feature.is_category}
-        readers = [_read_text if name in texts else _read_number for name in columns]
-        return self._named(columns, [[read(cell) for read, cell in zip(readers, row, strict=True)] for row in rows])
+        features = {feature.name: feature for feature in self._intake.features}
+        read_as = [features.get(name) for name in columns]
+        return self._named(columns, [[_read(of, cell) for of, cell in zip(read_as, row, strict=True)] for row in rows])
 
 
 def _moved(given: str, data: str, names: str) -> str:
@@ -215,45 +218,37 @@ def _plain(name: object) -> str:
 
 
 def _lines(body: bytes) -> list[list[str]]:
-    """Read CSV (RFC 4180) strictly; empty lines at the end do not count.
+    """Read CSV strictly, as training does: empty lines do not count, nor does the mark that Excel begins a file with.
 
     Raises:
         MalformedBody: it is not CSV.
-        AmbiguousBody: it is not UTF-8, or holds NUL bytes or a byte order mark.
+        AmbiguousBody: it is not UTF-8, or holds NUL bytes.
     """
+    body = body.removeprefix(BOM_UTF8)
     if b"\x00" in body or body.startswith(decode.BYTE_ORDER_MARKS):
-        raise AmbiguousBody([Problem("", "ambiguous", "starts with a byte order mark or holds NUL bytes")])
+        message = "is UTF-16 or UTF-32, has two byte order marks, or holds NUL bytes; send UTF-8"
+        raise AmbiguousBody([Problem("", "ambiguous", message)])
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise AmbiguousBody([Problem("", "ambiguous", f"is not UTF-8 at byte {error.start}")]) from error
     try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except csv.Error as error:
-        raise MalformedBody([Problem("", "malformed", str(error))], detail="The body is not CSV") from error
+        return [row for _, row in cells.records(io.StringIO(text, newline=""))]
+    except cells.NotCsv as error:
+        message = f"line {error.line}: {error.reason}"
+        raise MalformedBody([Problem("", "malformed", message)], detail="The body is not CSV") from error
 
 
-def _read_number(cell: str) -> object:
-    """Return a number, None for an empty cell, else the text as it is, which the schema refuses."""
-    text = cell.strip()
-    if not text:
-        return None
-    if len(text) > decode.LONGEST_NUMBER or "_" in text or not text.isascii():
-        return text
+def _read(feature: Feature | None, cell: str) -> object:
+    """Return a cell as JSON would hold it; what is no number stays a text, which the schema refuses."""
+    if feature is None:
+        return cell
     try:
-        value = float(text)
+        return cells.read(feature, cell)
     except ValueError:
-        return text
-    if value != value:
-        return None
-    if value in (float("inf"), float("-inf")):
-        raise AmbiguousBody([Problem("", "ambiguous", f"{echo(text)} is beyond the range of a 64-bit float")])
-    return value
-
-
-def _read_text(cell: str) -> object:
-    """Return a text, None for an empty cell."""
-    return cell or None
+        return cell.strip()
+    except OverflowError as error:
+        raise AmbiguousBody([Problem("", "ambiguous", str(error))]) from error
 
 
 def _to_csv(prediction: Prediction, classes: tuple[str, ...]) -> bytes:

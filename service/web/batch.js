@@ -3,12 +3,11 @@
 import {call, sentence} from "./api.js";
 import {parseCsv, writeCsv} from "./csv.js";
 import {download, h, refill, table} from "./dom.js";
-import {count, percent, valueOf} from "./numbers.js";
+import {cellValue, count, percent} from "./numbers.js";
 
 const CHUNK_ROWS = 500;
 const SHOWN_PROBLEMS = 200;
 const PREVIEW_ROWS = 10;
-const NULLS = new Set(["", "NA"]);
 const AGAIN = 3;
 
 /** Build the part. */
@@ -78,14 +77,14 @@ function readRows({rows, problem}, card) {
   const header = rows[0].cells.map((name) => name.trim());
   const missing = card.features.filter((feature) => !header.includes(feature.name)).map((feature) => feature.name);
   if (missing.length) return {problem: `the header lacks ${missing.join(", ")}; it has ${header.slice(0, 20).join(", ")}`};
-  const twice = header.find((name, i) => card.features.some((f) => f.name === name) && header.indexOf(name) !== i);
-  if (twice) return {problem: `the header has ${twice} twice`};
+  const twice = header.find((name, i) => header.indexOf(name) !== i);
+  if (twice !== undefined) return {problem: `the header has ${twice || "a column without a name"} twice`};
   const places = card.features.map((feature) => header.indexOf(feature.name));
   const read = rows.slice(1).map(({line, cells}) => {
     if (cells.length !== header.length) {
       return {line, cells, instance: null, answer: null, problems: [`has ${cells.length} cells, the header ${header.length}`]};
     }
-    const instance = places.map((place, i) => (NULLS.has(cells[place].trim()) ? null : valueOf(card.features[i], cells[place])));
+    const instance = places.map((place, i) => cellValue(card.features[i], cells[place]));
     return {line, cells, instance, answer: null, problems: []};
   });
   return {header, rows: read, note: problem && `Read up to there: ${problem}`};

@@ -34,12 +34,25 @@ export function words(feature) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-const DECIMAL = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
+const DECIMAL = /^[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?$/i;
+const MAX_NUMBER_CHARACTERS = 400;
+// what Python's str.strip takes away: a cell means here what it meant in training
+const SPACES = /^(?:(?!\ufeff)[\s\x1c-\x1f\x85])+|(?:(?!\ufeff)[\s\x1c-\x1f\x85])+$/g;
+const strip = (text) => text.replaceAll(SPACES, "");
 
 /** What a person wrote, as the value to send: a number if it is one, else the text, which the service will refuse. */
 export function valueOf(feature, text) {
-  const trimmed = text.trim();
-  if (feature.dtype === "category" || !DECIMAL.test(trimmed)) return trimmed;
+  const trimmed = strip(text);
+  if (feature.dtype === "category" || trimmed.length > MAX_NUMBER_CHARACTERS || !DECIMAL.test(trimmed)) return trimmed;
   const value = Number(trimmed);
   return Number.isFinite(value) ? value : trimmed;
+}
+
+const NULL_WORDS = ["", "NA"];
+
+/** A cell of a file, as the value to send: null for a word that stood for missing in training, as model/cells.py reads it. */
+export function cellValue(feature, cell) {
+  const text = strip(cell);
+  const isValue = !feature.null && feature.values?.includes(text);
+  return (feature.null ?? NULL_WORDS).includes(text) && !isValue ? null : valueOf(feature, text);
 }

@@ -19,7 +19,7 @@ XGBOOSTS = {
     "parallel": toy.XGBOOST + "\nnum_parallel_tree = 3",
     "leaf by leaf": toy.XGBOOST + '\ngrow_policy = "lossguide"\nmax_leaves = 5',
     "one leaf": toy.XGBOOST + "\ngamma = 1000.0",
-    "base score": toy.XGBOOST + "\nbase_score = 0.3\nscale_pos_weight = 2.5",
+    "weighted": toy.XGBOOST.replace("rounds", 'class_weight = "balanced"\nrounds') + "\nmax_delta_step = 0.5",
 }
 ESTIMATORS = {"logistic": toy.LOGISTIC, "scaled": toy.SCALED, "forest": toy.FOREST, "boosting": toy.BOOSTING}
 SHAPES = {"numbers": toy.NUMBERS, "mixed": toy.MIXED, "categories": toy.CATEGORIES, "one": ("colour",)}

@@ -19,8 +19,8 @@ def column(*cells: str, name: str = "x_mm") -> Column | str:
     [
         (("1.5", "3"), Column("x_mm", "float", "mm", (1.5, 3.0))),
         (("1", "3", "3"), Column("x_mm", "int", "mm", (1.0, 3.0))),
-        (("-1e3", ".5", "NA", ""), Column("x_mm", "float", "mm", (-1000.0, 0.5), nulls=2)),
-        (("b", "a", "b", "?"), Column("x_mm", "category", values=("b", "a"), nulls=1)),
+        (("-1e3", ".5", "NA", ""), Column("x_mm", "float", "mm", (-1000.0, 0.5), missing={"NA": 1, "": 1})),
+        (("b", "a", "b", "?"), Column("x_mm", "category", values=("b", "a"), missing={"?": 1})),
         (("inf", "1e999", "inf"), Column("x_mm", "category", values=("inf", "1e999"))),
     ],
     ids=["float", "int", "nulls", "category", "not-finite"],

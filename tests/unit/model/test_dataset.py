@@ -69,7 +69,7 @@ def test_columns_are_found_by_name_and_others_ignored(tmp_path):
 
 
 def test_nulls_of_nullable_features_are_kept_and_rows_without_label_left_out(tmp_path):
-    found = load(tmp_path, cell(9, -1, "NA"), nullable=True)
+    found = load(tmp_path, cell(9, -1, " "), nullable=True)
 
     assert np.isnan(found.matrix).any()
     assert found.dropped_lines == (9,)
@@ -149,7 +149,7 @@ REFUSED = {
     "thousands separator": (cell(42, 1, "1_000"), 42, "weight_g", "'1_000' is not a number"),
     "infinity": (cell(42, 1, "inf"), 42, "weight_g", "'inf' is not a number"),
     "nan": (cell(42, 1, "nan"), 42, "weight_g", "'nan' is not a number"),
-    "too large for a float": (cell(42, 1, "1e999"), 42, "weight_g", "'1e999' is not a number"),
+    "too large for a float": (cell(42, 1, "1e999"), 42, "weight_g", "'1e999' is beyond the range of a 64-bit float"),
     "long text is cut": (cell(42, 0, "y" * 200), 42, "size_mm", f"'{'y' * 40}' is not a number"),
     "not a whole number": (cell(42, 2, "2.5"), 42, "legs", "2.5 is not a whole number"),
     "outside the range": (cell(42, 0, "501"), 42, "size_mm", "501 is outside 0 to 500 mm"),

@@ -284,7 +284,7 @@ def test_units_recognised_are_the_shares_noticed_alone():
 def run(data: Dataset, calibrate: bool, folds: int = 3, repeats: int = 2):
     loaded = spec.load(ROOT / "model/specs/iris.toml")
     steps: list[None] = []
-    fit = learners.learner(loaded, data.features, 3)
+    fit = learners.learner(loaded, data.features, data.classes)
     linear = learners.linear_baseline(data.features, 1)
     found = evaluate.evaluate(data, fit, linear, folds, repeats, 5, calibrate, lambda: steps.append(None))
     return found, len(steps)

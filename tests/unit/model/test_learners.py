@@ -114,21 +114,26 @@ def test_parameter_xgboost_does_not_take_is_refused_at_its_line(tmp_path, line, 
         "learning_rate = 0.1\nreg_lambda = 2\nreg_alpha = 1\nmin_split_loss = 0.1",
         'tree_method = "hist"\ngrow_policy = "lossguide"\nmax_leaves = 4\nmax_bin = 16',
         "subsample = 0.9\ncolsample_bytree = 0.9\ncolsample_bylevel = 0.9\ncolsample_bynode = 0.9",
-        'base_score = 0.4\nmax_delta_step = 1\nmin_child_weight = 2\neval_metric = "mlogloss"\nscale_pos_weight = 2',
-        'monotone_constraints = "(0,1,0)"\nnum_parallel_tree = 2\nsampling_method = "uniform"',
+        "base_score = 0.4\nmax_delta_step = 1\nmin_child_weight = 2\nscale_pos_weight = 2",
+        'num_parallel_tree = 2\nsampling_method = "uniform"\nseed_per_iteration = true\nmax_cached_hist_node = 4',
     ],
 )
 def test_parameters_xgboost_knows_are_taken(tmp_path, params):
     _, data, model = toy.fit(
-        toy.write(tmp_path, algorithm=f'name = "xgboost"\nrounds = 1\n[algorithm.params]\n{params}', classes=2)
+        toy.write(
+            tmp_path,
+            algorithm=f'name = "xgboost"\nrounds = 1\n[algorithm.params]\n{params}',
+            classes=2,
+            positive="kind b",
+        )
     )
 
     assert isinstance(model, BoostedTrees)
     assert model.probabilities(data.matrix).shape == (150, 2)
 
 
-@pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "gradient_boosting"])
-@pytest.mark.parametrize("params", ["zzzz = 1", 'verbose = "loud"'], ids=["unknown", "wrong type"])
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting"])
+@pytest.mark.parametrize("params", ["zzzz = 1", 'max_depth = "deep"'], ids=["unknown", "wrong type"])
 def test_parameter_scikit_learn_does_not_take_is_refused(tmp_path, name, params):
     path = toy.write(tmp_path, algorithm=f'name = "{name}"\n[algorithm.params]\n{params}')
 
@@ -178,10 +183,14 @@ def test_linear_model_has_no_splits_and_no_leaves(tmp_path):
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.7218, 1.0, 2.5])
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("base_score", ["", "\nbase_score = 0.3"], ids=["estimated base", "given base"])
+@pytest.mark.parametrize(
+    ("classes", "base_score"),
+    [(2, ""), (2, "\nbase_score = 0.3"), (3, "")],
+    ids=["two, estimated base", "two, given base", "three"],
+)
 def test_temperature_is_folded_into_the_leaves(tmp_path, classes, temperature, base_score):
-    path = toy.write(tmp_path, algorithm=toy.XGBOOST + base_score, classes=classes, names=toy.MIXED, nullable=True)
+    text = toy.XGBOOST + base_score
+    path = toy.write(tmp_path, text, toy.MIXED, classes, nullable=True, positive="kind a")
     _, data, model = toy.fit(path)
 
     expected = temper(model.probabilities(data.matrix), temperature)

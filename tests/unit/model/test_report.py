@@ -28,7 +28,8 @@ def test_report_names_measures_sets_confusion_and_units(manifest: Manifest, peng
     said = capsys.readouterr().out
     model = manifest.quality.model
     assert said.startswith("penguins 1: 342 rows, 4 features, 3 classes\n")
-    assert "left out 2 rows with missing values: line 5, 273\n" in said
+    assert "left out 2 of 344 rows:\n" in said
+    assert '  body_mass_g is "NA": 2 rows, line 5, 273\n' in said
     for name in ("accuracy", "log_loss", "macro_f1", "calibration_error"):
         estimate = getattr(model, name)
         assert f"{estimate.value:.4f} ({estimate.low:.4f}–{estimate.high:.4f})" in said
@@ -55,7 +56,7 @@ def test_uncalibrated_model_is_said_to_be(manifest: Manifest, penguins_data: Dat
     ids=["none", "ten", "thirteen"],
 )
 def test_lines_left_out_are_named_up_to_ten(manifest: Manifest, penguins_data: Dataset, capsys, lines, expected):
-    quality(manifest, dataclasses.replace(penguins_data, dropped_lines=lines))
+    quality(manifest, dataclasses.replace(penguins_data, dropped={"why": lines} if lines else {}))
 
     said = capsys.readouterr().out
     assert ("left out" in said) == (expected is not None)

@@ -39,8 +39,10 @@ def write(
     nullable: bool = False,
     extra: int = 0,
     head: str = "",
+    positive: str | None = None,
 ) -> Path:
-    """Write `toy.toml` and `toy.csv` into a folder; `extra` adds so many plain numbers, `head` top-level keys."""
+    """Write `toy.toml` and `toy.csv` into a folder; `extra` adds so many plain numbers, `head` top-level keys, `positive`
+    names that class."""
     random = np.random.default_rng(11)
     kinds = np.arange(rows) % classes
     columns: dict[str, list[str]] = {
@@ -69,9 +71,10 @@ def write(
         f'[[features]]\nname = "{name}"\ndescription = "What {name} says"\n{table}{null}\n'
         for name, table in tables.items()
     )
+    label = '"kind"' if positive is None else f'{{name = "kind", positive = "{positive}"}}'
     path = folder / "toy.toml"
     path.write_text(
-        f'name = "toy"\nversion = "1"\nserial = 1\ntitle = "Toys"\nlabel = "kind"\nseed = 7\nintended_use = "Tests."\n'
+        f'name = "toy"\nversion = "1"\nserial = 1\ntitle = "Toys"\nlabel = {label}\nseed = 7\nintended_use = "Tests."\n'
         f'limits = ["None."]\n{head}\n[data]\npath = "toy.csv"\nsource = "made up"\nlicence = "CC0-1.0"\n\n'
         f"[split]\nfolds = 3\nrepeats = 1\n\n[algorithm]\n{algorithm}\n\n{features}"
     )
@@ -82,7 +85,7 @@ def fit(path: Path) -> tuple[LoadedSpec, Dataset, Model]:
     """Read a toy spec and its data, and fit its algorithm on all rows."""
     loaded = spec.load(path)
     data = dataset.load(loaded)
-    return loaded, data, learners.learner(loaded, data.features, len(data.classes))(data.matrix, data.labels)
+    return loaded, data, learners.learner(loaded, data.features, data.classes)(data.matrix, data.labels)
 
 
 def number(name: str = "size_mm", **changes: object) -> Feature:
