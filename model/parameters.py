@@ -82,8 +82,8 @@ def _refuse_of_positive(loaded: LoadedSpec, classes: Sequence[str], key: str, va
         remedy = "drop it" if key == "base_score" else 'set class_weight = "balanced" in [algorithm]'
         raise loaded.error(at, f"`{key}` is for two classes, there are {len(classes)}; {remedy}")
     if loaded.spec.target.positive is None:
-        table = f'label = {{name = "{loaded.spec.target.name}", positive = "{classes[1]}"}}'
-        raise loaded.error(at, f"`{key}` is about one class; name it: {table}")
+        table = f'label = {{name = "{loaded.spec.target.name}", positive = "{classes[0]}"}}'
+        raise loaded.error(at, f'`{key}` is about one class; name it: {table}, or "{classes[1]}"')
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise loaded.error(at, f"`{key}` must be a number")
     if key == "scale_pos_weight" and not 0 < value < np.inf:

@@ -13,27 +13,18 @@ from model.bundle import WrittenBundle
 from model.cells import named
 from model.dataset import Dataset
 from model.domain import FloatMatrix
-from model.manifest import Engines, Estimate, Manifest, Measures, Parity, Quality
+from model.evaluate import Evaluated
+from model.manifest import Engines, Estimate, Manifest, Measures, Parity
 from model.predictor import Predictor
 from model.spec import LoadedSpec
 
 
-def quality(
-    loaded: LoadedSpec, data: Dataset, found: Quality, temperature: float | None, raw_calibration_error: float
-) -> None:
+def quality(loaded: LoadedSpec, data: Dataset, evaluated: Evaluated) -> None:
     """Print the measures beside logistic regression, the sets, the disputed rows and the units."""
-    spec = loaded.spec
+    spec, found, temperature = loaded.spec, evaluated.quality, evaluated.temperature
     print(f"{spec.name} {spec.version}: {found.rows} rows, {len(data.features)} features, {len(data.classes)} classes")
     _missing(data)
-    weights = parameters.class_weights(loaded, data.classes, data.labels)
-    if weights is not None:
-        pairs = ", ".join(f"{name} x {weight:.4g}" for name, weight in zip(data.classes, weights, strict=True))
-        cause = "balanced" if spec.algorithm.class_weight else "scale_pos_weight"
-        print(f"weights in training ({cause}): {pairs}")
-        print(
-            "  they move probabilities towards the heavier class; all that follows is measured on unweighted rows, "
-            "the linear model is unweighted"
-        )
+    _weights(loaded, data, evaluated)
     print(f"{found.method}:")
     print(f"  {'':<20}{spec.algorithm.name:<28}logistic regression")
     for name, label in zip(
@@ -42,7 +33,7 @@ def quality(
         ours, linear = getattr(found.model, name), getattr(found.linear, name)
         print(f"  {label:<20}{_interval(ours):<28}{_interval(linear)}")
     state = f"temperature {temperature}" if temperature else "not calibrated"
-    print(f"  {state} (calibration error before: {raw_calibration_error:.4f})")
+    print(f"  {state} (calibration error before: {evaluated.raw_calibration_error:.4f})")
     print("prediction sets, out of fold:")
     for level in found.coverage:
         print(f"  {level.level:.0%} promised: {_interval(level.measured)} covered, {level.mean_size:.3f} classes a set")
@@ -73,6 +64,20 @@ def _missing(data: Dataset) -> None:
         print(f"  {reason}: {len(lines)} rows, line {shown}{_more(len(lines), 10)}")
     for name, words in data.missing.items():
         print(f"missing values of {name}: {', '.join(f'{count} {named(word)}' for word, count in words.items())}")
+
+
+def _weights(loaded: LoadedSpec, data: Dataset, evaluated: Evaluated) -> None:
+    """Print what the classes weighed in training, and what that does to the probabilities."""
+    weights = parameters.class_weights(loaded, data.classes, data.labels)
+    if weights is None:
+        return
+    cause = "class_weight" if loaded.spec.algorithm.class_weight else "scale_pos_weight"
+    print(f"weights in training ({cause}), everything below is measured on unweighted rows:")
+    means = evaluated.out_of_fold.probabilities.mean(axis=(0, 1))
+    for position, name in enumerate(data.classes):
+        share = (data.labels == position).mean()
+        print(f"  {name} x {weights[position]:.4g}: mean probability {means[position]:.3f}, share of rows {share:.3f}")
+    print("  read probabilities as a ranking: those of the heavier class are above its frequency, by design")
 
 
 def _positive(name: str, position: int, confusion: Sequence[Sequence[int]]) -> None:

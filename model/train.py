@@ -53,7 +53,7 @@ def train(
         evaluated = evaluate.evaluate(
             data, fit, linear, s.split.folds, s.split.repeats, s.seed, s.algorithm.calibrate == "auto", bar.update
         )
-    report.quality(loaded, data, evaluated.quality, evaluated.temperature, evaluated.raw_calibration_error)
+    report.quality(loaded, data, evaluated)
     refuse_below_bar(evaluated.quality, quality_bar)
     model = fit(data.matrix, data.labels)
     if evaluated.temperature is not None:
@@ -148,8 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _as_json(folder: Path, *, trained: bool) -> str:
     """Return what a script wants to know about the current bundle."""
     found = verify.read(folder)
-    model = found.manifest.quality.model
-    measures = {"accuracy": model.accuracy.value, "log_loss": model.log_loss.value}
+    quality = found.manifest.quality
+    measures = {
+        "accuracy": quality.model.accuracy.value,
+        "log_loss": quality.model.log_loss.value,
+        "dropped_rows": quality.dropped_rows,
+    }
     return json.dumps({"folder": str(folder), "digest": found.digest, "trained": trained, **measures})
 
 

@@ -301,3 +301,76 @@ def test_units_are_resolved_before_the_data_is_read(tmp_path):
 
     with pytest.raises(SpecError, match="'foo' cannot be converted"):
         dataset.load(spec.load(path))
+
+
+WORDS = ["None", "NA", "nan", "null", "-", "?", "N/A"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_class_may_be_called_like_a_missing_value(tmp_path, word):
+    found = load(tmp_path, column(-1, lambda row: [word, "low", "high"][row % 3]), rows=120)
+
+    assert set(found.classes) == {word, "low", "high"}
+    assert (len(found.labels), found.dropped) == (120, {})
+    assert int((found.labels == found.classes.index(word)).sum()) == 40
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_for_a_missing_label_are_said_and_counted(tmp_path, word):
+    path = toy.write(tmp_path, rows=120)
+    text = path.read_text().replace('label = "kind"', f'label = {{name = "kind", null = [" {word}"]}}')
+    path.write_text(text)
+    csv = tmp_path / "toy.csv"
+    change = column(-1, lambda row: ["" if row == 3 else f" {word} ", "low", "high"][row % 3])
+    csv.write_text("\n".join(change(csv.read_text().splitlines())) + "\n")
+
+    found = dataset.load(spec.load(path))
+
+    assert found.classes == ("high", "low")
+    assert {reason: len(lines) for reason, lines in found.dropped.items()} == {
+        "kind, the label, is empty": 1,
+        f'kind, the label, is "{word}"': 39,
+    }
+    assert len(found.dropped_lines) == 40
+
+
+def test_a_rare_class_called_like_a_missing_value_says_how_to_leave_it_out(tmp_path):
+    with pytest.raises(DataError, match=r"class 'NA' has 1 rows.* add \[label\] null = \[\"NA\"\]"):
+        load(tmp_path, cell(9, -1, "NA"))
+    with pytest.raises(DataError, match=r"class 'x' has 1 rows, fewer than the 3 folds$"):
+        load(tmp_path, cell(9, -1, "x"))
+
+
+def test_every_missing_cell_is_counted_by_its_word(tmp_path):
+    path = toy.write(tmp_path, names=("size_mm", "colour", "legs"))
+    path.write_text(
+        path.read_text()
+        .replace('licence = "CC0-1.0"', 'licence = "CC0-1.0"\nnull = ["", " ?", "-999"]')
+        .replace('values = ["red", "green", "blue"]', 'values = ["red", "green", "blue"]\nnullable = true')
+    )
+    csv = tmp_path / "toy.csv"
+    lines = csv.read_text().splitlines()
+    for change in (cell(4, 3, "?"), cell(5, 3, " ? "), cell(6, 3, ""), cell(7, 0, "-999"), cell(8, 2, "?")):
+        lines = change(lines)
+    csv.write_text("\n".join(lines) + "\n")
+
+    found = dataset.load(spec.load(path))
+
+    assert found.missing == {"colour": {"?": 2, "": 1}}
+    assert found.dropped == {'size_mm is "-999"': (7,), 'legs is "?"': (8,)}
+    assert int(np.isnan(found.matrix).sum()) == 3
+    assert {feature.null for feature in found.features} == {("", "-999", "?")}
+
+
+def test_a_feature_may_have_words_of_its_own(tmp_path):
+    path = toy.write(tmp_path, names=("size_mm", "colour"))
+    text = path.read_text().replace('values = ["red", "green", "blue"]', 'values = ["red", "green", "NA"]\nnull = [""]')
+    path.write_text(text)
+    csv = tmp_path / "toy.csv"
+    csv.write_text(csv.read_text().replace("blue", "NA"))
+
+    found = dataset.load(spec.load(path))
+
+    assert (found.dropped, found.missing) == ({}, {})
+    assert [feature.null for feature in found.features] == [("", "NA"), ("",)]
+    assert 2.0 in found.matrix[:, 1]

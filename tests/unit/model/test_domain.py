@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from model.domain import (
     ConfusedUnit,
@@ -233,3 +234,25 @@ def test_one_hot_puts_a_column_per_value_in_place():
     np.testing.assert_array_equal([[0, 0, 1, 7, 1, 0], [0, 0, 0, np.nan, 0, 1]], found)
     assert np.float32 == found.dtype
     assert found.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("null", "values", "text", "expected"),
+    [
+        (None, ("NA", "b"), "NA", False),
+        (None, ("a", "b"), "NA", True),
+        (None, (), "NA", True),
+        (None, (), "", True),
+        (None, (), "?", False),
+        (("", "?"), ("a", "b"), "?", True),
+        (("", "?"), ("a", "b"), "NA", False),
+        ((), ("a", "b"), "", False),
+    ],
+    ids=["a value of an older bundle", "usual", "number", "empty", "another", "own", "usual is not own", "none"],
+)
+def test_words_for_missing(null, values, text, expected):
+    feature = category(*values) if values else number()
+    if null is not None:
+        feature = replace(feature, null=null)
+
+    assert feature.is_null_word(text) == expected

@@ -70,3 +70,45 @@ def test_units_are_given_asked_for_or_kept(csv):
 def test_a_unit_of_what_is_no_number_is_refused(csv):
     with pytest.raises(DataError, match="numbers are ratio, size_mm"):
         with_units(draft(csv, "things", None, ["id"]), {"colour": "mm"}, None)
+
+
+def test_words_taken_for_missing_are_counted_and_marked(csv):
+    csv.write_text(csv.read_text().replace(",NA,here", ",?,here").replace("\n3.5,6,red", "\n-,6,red"))
+
+    found = draft(csv, "things", None, ["id", "site"])
+    text = to_toml(found, "things.csv")
+
+    assert [column.missing for column in found.features] == [{"-": 1}, {"": 2}, {"?": 15}]
+    assert found.null == ("", "NA", "?", "-")
+    assert 'nullable = true  # (guess) missing: 15 "?"' in text
+    assert 'null = ["", "NA", "?", "-"]  # (guess) stands for a missing value' in text
+    assert tomllib.loads(text)["data"]["null"] == ["", "NA", "?", "-"]
+
+
+def test_words_of_columns_that_are_not_used_are_not_guessed(csv):
+    csv.write_text(csv.read_text().replace(",here,", ",?,").replace(",y\n", ",None\n"))
+
+    assert draft(csv, "things", None, ["id", "site"]).null == ("", "NA")
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "-"])
+def test_a_class_called_like_a_missing_value_is_a_class_and_named(csv, word):
+    csv.write_text(csv.read_text().replace(",y\n", f",{word}\n").replace(f",59,{word}", ",59,"))
+
+    found = draft(csv, "things", "outcome", ["id"])
+    text = to_toml(found, "things.csv")
+
+    assert (found.classes, found.unlabelled, found.doubtful_classes) == ({"a": 30, word: 30}, {}, {word: 30})
+    assert f'30 rows are of a class called "{word}"; if it stands for a missing label: --label-null "{word}"' in text
+    assert tomllib.loads(text)["label"] == "outcome"
+
+
+def test_words_for_a_missing_label_reach_the_spec(csv):
+    csv.write_text(csv.read_text().replace(",30,y\n", ",30,?\n").replace(",31,a\n", ",31,\n"))
+
+    found = draft(csv, "things", "outcome", ["id"], ["?"])
+    text = to_toml(found, "things.csv")
+
+    assert (sum(found.classes.values()), found.unlabelled) == (58, {"": 1, "?": 1})
+    assert '# (guess) 1 rows are left out: outcome is "?"' in text
+    assert tomllib.loads(text)["label"] == {"name": "outcome", "null": ["?"]}

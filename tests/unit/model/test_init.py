@@ -92,3 +92,27 @@ def test_whoever_stops_it_leaves_nothing(penguins_csv, capsys):
 
     assert init.main([str(penguins_csv)], ask=stop) == 130
     assert os.listdir(penguins_csv.parent) == ["birds.csv"]
+
+
+def test_what_was_taken_for_missing_is_said(penguins_csv, capsys):
+    penguins_csv.write_text(penguins_csv.read_text().replace(",Chinstrap,", ",None,").replace("Chinstrap", "None"))
+
+    assert init.main([str(penguins_csv), "--yes", "--label", "species"]) == 0
+
+    said = capsys.readouterr().out
+    assert '68 rows are of a class called "None"; if it stands for a missing label: --label-null "None"' in said
+    assert 'read as missing: 11 "NA"' in said
+    assert dataset.load(spec.load(penguins_csv.with_suffix(".toml"))).classes == ("Adelie", "Gentoo", "None")
+
+
+def test_words_for_a_missing_label_can_be_given(penguins_csv, capsys):
+    penguins_csv.write_text(penguins_csv.read_text().replace("Chinstrap", "None"))
+    arguments = [str(penguins_csv), "--json", "--label", "species", "--label-null", "None"]
+
+    assert init.main(arguments) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["classes"], told["unlabelled"]) == (["Adelie", "Gentoo"], {"None": 68})
+    found = dataset.load(spec.load(penguins_csv.with_suffix(".toml")))
+    assert found.classes == ("Adelie", "Gentoo")
+    assert len(found.dropped['species, the label, is "None"']) == 68

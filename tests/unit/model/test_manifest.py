@@ -200,3 +200,27 @@ def test_example_without_an_ordinary_row_is_the_first(toy_bundle: VerifiedBundle
     found = manifests.example(replace(m, golden=replace(m.golden, rows=rows)))
 
     assert found == {"size_mm": None, "colour": "green", "legs": None, "shape": "round"}
+
+
+def test_contract_of_a_manifest_without_words_for_missing_is_what_it_was(manifest: Manifest):
+    features = [(f.name, f.dtype, f.unit, f.nullable, f.values) for f in manifest.features]
+    parts = (manifest.name, manifest.task, manifest.classes, features)
+    expected = "sha256:" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+    assert manifests.contract(manifest) == expected
+    assert b'"null"' not in manifests.encode(manifest)
+
+
+def test_words_for_missing_are_part_of_the_contract(manifest: Manifest):
+    def with_words(*words: str) -> Manifest:
+        return replace(manifest, features=tuple(replace(f, null=words) for f in manifest.features))
+
+    questioned = with_words("", "?")
+
+    read = manifests.decode(manifests.encode(questioned))
+
+    assert [feature.null for feature in read.features] == [("", "?")] * 4
+    contracts = {manifests.contract(one) for one in (manifest, questioned, with_words("-999"))}
+    assert len(contracts) == 3
+    assert manifests.contract(read) == manifests.contract(questioned)
+    assert manifests.contract(with_words("", "NA")) == manifests.contract(manifest)

@@ -6,12 +6,14 @@ import dataclasses
 import os
 import re
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from model import predictor, report, spec
 from model.bundle import WrittenBundle
 from model.dataset import Dataset
+from model.evaluate import Evaluated, OutOfFold
 from model.manifest import Dispute, Engines, Manifest
 from model.verify import VerifiedBundle
 from tests.conftest import ROOT
@@ -19,7 +21,8 @@ from tests.conftest import ROOT
 
 def quality(manifest: Manifest, data: Dataset, temperature: float | None = 0.5) -> None:
     loaded = spec.load(ROOT / "model/specs/penguins.toml")
-    report.quality(loaded, data, manifest.quality, temperature, 0.0123)
+    answers = OutOfFold(np.full((1, len(data.labels), 3), 1 / 3), np.zeros((1, len(data.labels)), dtype=np.intp))
+    report.quality(loaded, data, Evaluated(manifest.quality, answers, temperature, 0.0123))
 
 
 def test_report_names_measures_sets_confusion_and_units(manifest: Manifest, penguins_data: Dataset, capsys):
@@ -134,3 +137,12 @@ def test_bundle_is_told_with_files_and_address(manifest: Manifest, tmp_path, cap
     assert said.startswith(f"golden rows: {len(manifest.golden.rows)}, {expected}\n")
     assert re.search(r"  model.json \d+ kB\n  model.onnx \d+ kB\n", said)
     assert said.endswith(f"{tmp_path}\nsha256:00\n")
+
+
+def test_cells_that_were_missing_are_counted_by_their_word(manifest: Manifest, penguins_data: Dataset, capsys):
+    found = dataclasses.replace(penguins_data, missing={"sex": {"?": 9, "": 2}})
+    quality(manifest, found)
+
+    assert 'missing values of sex: 9 "?", 2 empty\n' in capsys.readouterr().out
+    quality(manifest, penguins_data)
+    assert "missing values" not in capsys.readouterr().out

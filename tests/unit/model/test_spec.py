@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from model import spec
 from model.errors import SpecError
+from model.spec import LabelSpec
 from tests.conftest import ROOT
 from tests.unit.model import toy
 
@@ -167,6 +169,18 @@ ERRORS = {
     "category of one value": ('["red", "green"]', '["red"]', "values =", "needs `values`, at least two"),
     "category of equal values": ('["red", "green"]', '["red", "red"]', "values =", "all different"),
     "category value is null": ('["red", "green"]', '["red", "NA"]', "values =", "'NA' stands for a missing value"),
+    "category value with spaces": (
+        '["red", "green"]',
+        '["red", " green"]',
+        "values =",
+        "' green' has spaces around it",
+    ),
+    "category value is null of its own": (
+        'values = ["red", "green"]',
+        'values = ["red", "green"]\nnull = ["green"]',
+        "values =",
+        "give the feature a `null` of its own without 'green'",
+    ),
     "category with a range": (
         'dtype = "category"',
         'dtype = "category"\nhard = [0, 1]',
@@ -302,3 +316,64 @@ def test_line_of_a_key_that_is_missing_is_its_own_table():
 
 def test_line_of_a_dotted_key():
     assert spec.line_of("[data]\nalgorithm.rounds = 3\n", "data.algorithm.rounds") == 2
+
+
+LABELS = {
+    "name": ('"kind"', LabelSpec("kind")),
+    "inline table": ('{name = "kind", positive = "kind a", null = ["?"]}', LabelSpec("kind", "kind a", ("?",))),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), LABELS.values(), ids=LABELS)
+def test_label_is_a_name_or_a_table(tmp_path, text, expected):
+    path = toy.write(tmp_path)
+    path.write_text(path.read_text().replace('label = "kind"', f"label = {text}"))
+
+    assert spec.load(path).spec.target == expected
+
+
+def test_label_may_be_a_table_with_a_header(tmp_path):
+    path = toy.write(tmp_path)
+    table = '[label]\nname = "kind"\npositive = "kind b"\n\n[data]'
+    path.write_text(path.read_text().replace('label = "kind"\n', "").replace("[data]", table))
+
+    assert spec.load(path).spec.target == LabelSpec("kind", "kind b")
+
+
+WRONG_LABELS = {
+    "misspelt": ('{name = "kind", positiv = "a"}', "unknown key `positiv`; did you mean `positive`?"),
+    "no name": ('{positive = "a"}', "missing required field `name`"),
+    "a number": ('{name = "kind", positive = 1}', "expected `str | null`, got `int`"),
+    "missing and positive": ('{name = "kind", positive = "?", null = ["?"]}', "'?' stands for a missing label too"),
+    "empty": ('{name = "kind", positive = ""}', "'' stands for a missing label too"),
+    "a feature": ('{name = "legs"}', "`legs` is used twice"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_LABELS.values(), ids=WRONG_LABELS)
+def test_a_wrong_label_is_refused_in_one_line(tmp_path, text, said):
+    path = toy.write(tmp_path)
+    path.write_text(path.read_text().replace('label = "kind"', f"label = {text}"))
+
+    with pytest.raises(SpecError) as caught:
+        spec.load(path)
+
+    assert said in caught.value.reason
+    assert caught.value.line is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "own", "expected"),
+    [
+        (("NA", ""), None, ("", "NA")),
+        ((" ? ", "", "?"), None, ("", "?")),
+        (("?",), ("-", ""), ("", "-")),
+        (("?",), (), ()),
+    ],
+    ids=["usual", "spaces and twice", "of its own", "none of its own"],
+)
+def test_null_words_are_in_one_order_without_spaces(tmp_path, data, own, expected):
+    found = spec.load(toy.write(tmp_path)).spec
+    found = replace(found, data=replace(found.data, null=data))
+
+    assert spec.null_words(found, replace(found.features[0], null=own)) == expected

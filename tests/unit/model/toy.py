@@ -41,8 +41,10 @@ def write(
     head: str = "",
     positive: str | None = None,
 ) -> Path:
-    """Write `toy.toml` and `toy.csv` into a folder; `extra` adds so many plain numbers, `head` top-level keys, `positive`
-    names that class."""
+    """Write `toy.toml` and `toy.csv` into a folder.
+
+    `extra` adds so many plain numbers, `head` top-level keys, `positive` names that class.
+    """
     random = np.random.default_rng(11)
     kinds = np.arange(rows) % classes
     columns: dict[str, list[str]] = {
