@@ -25,10 +25,7 @@ FEATURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[features]]` table: a column of the CSV and what its values mean.
-
-    `null` are the words for a missing value in this column, in place of those of `[data]`.
-    """
+    """One `[[features]]` table: a column of the CSV, what its values mean, and its own words for a missing one."""
 
     name: str
     description: str
@@ -198,15 +195,8 @@ def _explain(path: str, text: str, message: str) -> SpecError:
 
 def _known_keys(table: str) -> list[str]:
     """Return the keys a table of the spec may hold."""
-    kinds = {
-        "algorithm.jitter": JitterSpec,
-        "algorithm": AlgorithmSpec,
-        "split": SplitSpec,
-        "data": DataSpec,
-        "label": LabelSpec,
-        "": Spec,
-    }
-    struct = FeatureSpec if table.startswith("features") else kinds.get(table, Spec)
+    kinds = {"algorithm.jitter": JitterSpec, "algorithm": AlgorithmSpec, "split": SplitSpec, "data": DataSpec}
+    struct = FeatureSpec if table.startswith("features") else {**kinds, "label": LabelSpec}.get(table, Spec)
     return list(struct.__struct_fields__)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from model.spec import Spec
 from tests.fakes.gcs import FakeStorage
 from tests.fakes.gcs import fake_storage as fake_storage
 from tests.house.test_readme_commands import free_port, running
@@ -69,6 +72,15 @@ def test_every_command_of_the_document_works_in_order(folder: Path, cloud: FakeS
     rehearsed = printed[next(c for c in COMMANDS if "tests.rehearse" in c)]
     assert "1 of 1 as expected" in rehearsed
     assert len((folder / "scored.csv").read_text().splitlines()) == 1501
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL))
+def test_every_table_of_the_document_is_one_of_a_spec(block: str):
+    whole = tomllib.loads((ROOT / "model/specs/penguins.toml").read_text())
+
+    found = msgspec.convert({**whole, **tomllib.loads(block)}, Spec)
+
+    assert found.name == "penguins"
 
 
 def test_the_document_has_every_step():
