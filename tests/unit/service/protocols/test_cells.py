@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from flask import Flask
 
 from model import dataset, predict, predictor, spec, train, verify
 from model.errors import DataError
+from service import front_page
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
@@ -343,3 +347,37 @@ def test_json_has_null_for_missing_and_no_words(customers, name):
 def test_a_word_that_is_a_value_of_another_column_is_taken_there(customers):
     assert by_json(customers, plan="None").status == 200
     assert by_json(customers, plan="NA").status == 400
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs the page's reader")
+def test_the_page_reads_every_cell_the_same(customers, tmp_path):
+    web = Path(front_page.__file__).parent / "web"
+    for name in ("csv", "numbers"):
+        (tmp_path / f"{name}.mjs").write_text((web / f"{name}.js").read_text())
+    manifest = verify.read(customers.bundle).manifest
+    features = {feature.name: msgspec.to_builtins(feature) for feature in manifest.features}
+    texts = [as_csv([{**GOOD, name: cell}]) for name, cell, _ in CASES]
+    script = """
+        import {parseCsv} from "./csv.mjs";
+        import {cellValue} from "./numbers.mjs";
+        const {names, features, texts, header} = JSON.parse(process.argv[2]);
+        console.log(JSON.stringify(texts.map((text, i) =>
+          cellValue(features[names[i]], parseCsv(text).rows[1].cells[header.indexOf(names[i])]))));
+    """
+    (tmp_path / "read.mjs").write_text(script)
+    given = {"names": [name for name, _, _ in CASES], "features": features, "texts": texts, "header": HEADER}
+
+    done = subprocess.run(
+        ["node", str(tmp_path / "read.mjs"), json.dumps(given)], capture_output=True, text=True, check=True
+    )
+
+    for (name, cell, meaning), value in zip(CASES, json.loads(done.stdout), strict=True):
+        # what is no value is sent as the text it is, which the service refuses
+        answer = by_json(customers, **{name: value})
+        expected = {MISSING: None, REFUSED: value}.get(meaning, meaning) if isinstance(meaning, str) else meaning
+        assert (name, cell, value) == (name, cell, pytest.approx(expected) if isinstance(expected, float) else expected)
+        assert (name, cell, answer.status == 200) == (
+            name,
+            cell,
+            meaning != REFUSED and (name, value) != ("income", None),
+        )
