@@ -77,7 +77,7 @@ def _weights(loaded: LoadedSpec, data: Dataset, evaluated: Evaluated) -> None:
     for position, name in enumerate(data.classes):
         share = (data.labels == position).mean()
         print(f"  {name} x {weights[position]:.4g}: mean probability {means[position]:.3f}, share of rows {share:.3f}")
-    print("  read probabilities as a ranking: those of the heavier class are above its frequency, by design")
+    print("  probabilities of the heavier class are above its frequency, by design; the linear model is unweighted")
 
 
 def _positive(name: str, position: int, confusion: Sequence[Sequence[int]]) -> None:

@@ -13,7 +13,7 @@ from model import units
 from model.domain import Feature, FloatMatrix, Value, Violation, check, number_text, to_matrix, unit_message
 from model.predictor import Predictor
 from service.decode import json_type, too_many
-from service.errors import ImplausibleValue, InvalidInstance, Problem, ServiceError, pointer
+from service.errors import ImplausibleValue, InvalidInstance, Problem, ServiceError, echo, pointer
 from service.instances import Conversion, Instances, Options, row_pointer
 
 # rows of a batch, and the names of their columns if they are arrays → float32, shape (n, d), and the positions of those
@@ -61,7 +61,7 @@ class FeatureField(fields.Field[Any]):
         """Refuse a word that stands for a missing value in files, and say what JSON has for it."""
         if not (self.feature.nullable and isinstance(value, str) and self.feature.is_null_word(value.strip())):
             return None
-        return Fault("type", f'"{value.strip()}" stands for missing in files; send null')
+        return Fault("type", f'"{echo(value.strip())}" stands for missing in files; send null')
 
     def _type_fault(self, value: object) -> Fault | None:
         """Judge the JSON type alone."""
