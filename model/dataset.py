@@ -37,6 +37,7 @@ class Dataset:
         labels: shape (n,), positions in `classes`.
         lines: shape (n,), the line of each row in the file; the header is line 1.
         dropped: why rows were left out, such as `size_mm is "NA"`, with their lines; one row may have several reasons.
+        unused: columns that are neither a feature nor the label.
         missing: nullable feature → word for a missing value → how many cells of the rows above hold it.
         digest: `sha256:<hex>` of the file's bytes.
     """
@@ -47,6 +48,7 @@ class Dataset:
     labels: NDArray[np.intp]
     lines: NDArray[np.intp]
     dropped: Mapping[str, tuple[int, ...]]
+    unused: tuple[str, ...]
     missing: Mapping[str, Mapping[str, int]]
     digest: str
 
@@ -103,6 +105,7 @@ def load(loaded: LoadedSpec) -> Dataset:
         labels=np.array([position[text] for text in texts], dtype=np.intp),
         lines=np.array(lines, dtype=np.intp),
         dropped={reason: tuple(found) for reason, found in dropped.items()},
+        unused=tuple(name for name in header if name != target.name and name not in {f.name for f in features}),
         missing=missing,
         digest="sha256:" + hashlib.sha256(raw).hexdigest(),
     )

@@ -56,7 +56,9 @@ def quality(loaded: LoadedSpec, data: Dataset, evaluated: Evaluated) -> None:
 
 
 def _missing(data: Dataset) -> None:
-    """Print which rows were left out and why, and which cells were read as missing."""
+    """Print which columns and rows were left out and why, and which cells were read as missing."""
+    if data.unused:
+        print(f"columns not used: {', '.join(data.unused)}")
     if data.dropped_lines:
         print(f"left out {len(data.dropped_lines)} of {len(data.labels) + len(data.dropped_lines)} rows:")
     for reason, lines in data.dropped.items():

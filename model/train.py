@@ -107,7 +107,10 @@ def is_current(loaded: LoadedSpec, root: Path) -> Path | None:
         digest = "sha256:" + hashlib.sha256(loaded.data_path.read_bytes()).hexdigest()
     except (ModelError, OSError):
         return None
-    return folder if (manifest.spec_digest, manifest.data_digest) == (loaded.digest, digest) else None
+    # a bundle from before manifests named the words for missing reads files in another way
+    words = [spec.null_words(loaded.spec, feature) for feature in loaded.spec.features]
+    is_same = (manifest.spec_digest, manifest.data_digest) == (loaded.digest, digest)
+    return folder if is_same and [feature.null for feature in manifest.features] == words else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ def test_report_names_measures_sets_confusion_and_units(manifest: Manifest, peng
     said = capsys.readouterr().out
     model = manifest.quality.model
     assert said.startswith("penguins 1: 342 rows, 4 features, 3 classes\n")
+    assert "columns not used: island, sex, year\n" in said
     assert "left out 2 of 344 rows:\n" in said
     assert '  body_mass_g is "NA": 2 rows, line 5, 273\n' in said
     for name in ("accuracy", "log_loss", "macro_f1", "calibration_error"):

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from model import bundle, predictor, train, verify
+from model.domain import NULL_WORDS
 from model.errors import SpecError
 from tests.conftest import quick_spec
 from tests.unit.model import toy
@@ -128,6 +130,24 @@ def test_if_changed_does_nothing_until_spec_or_data_change(tmp_path, slo, monkey
     csv.write_text(csv.read_text() + csv.read_text().splitlines()[1] + "\n")
     assert run(path, slo, "--if-changed") == 0
     assert bundle.current(tmp_path / "out", "toy") not in (first, second)
+
+
+def test_if_changed_trains_again_where_the_words_for_missing_are_not_in_the_manifest(tmp_path, slo, capsys):
+    path = toy.write(tmp_path)
+    path.write_text(path.read_text().replace("[split]", 'null = ["", "?"]\n\n[split]'))
+    assert run(path, slo) == 0
+    assert run(path, slo, "--if-changed") == 0
+    assert capsys.readouterr().out.endswith("is up to date\n")
+    # as it was written before the words had a member
+    found = verify.read(bundle.current(tmp_path / "out", "toy"))
+    features = tuple(replace(feature, null=NULL_WORDS) for feature in found.manifest.features)
+    older = bundle.write(tmp_path / "out", replace(found.manifest, features=features), found.files)
+    bundle.make_current(older)
+
+    assert run(path, slo, "--if-changed") == 0
+
+    assert bundle.current(tmp_path / "out", "toy") != older.folder
+    assert verify.read(bundle.current(tmp_path / "out", "toy")).manifest.features[0].null == ("", "?")
 
 
 @pytest.mark.parametrize("damage", ["model.json", "current", "csv"])
