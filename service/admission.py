@@ -242,3 +242,12 @@ def overloaded() -> Overloaded:
         detail="More requests wait than can be answered in time; send it again after `Retry-After` seconds.",
         headers=(("Retry-After", RETRY_SECONDS),),
     )
+
+
+def no_room_for_body() -> Overloaded:
+    """Return the refusal of a request whose body would exceed `service.memory.Budget`."""
+    return Overloaded(
+        [Problem("", "overloaded", "the bodies of other requests hold the memory that there is for bodies")],
+        detail="There is no memory for this body at the moment; send it again after `Retry-After` seconds.",
+        headers=(("Retry-After", RETRY_SECONDS),),
+    )

@@ -13,13 +13,14 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, front_page, ledger, logs, ops, pages, routes, startup
+from service import errors, front_page, ledger, logs, memory, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.events import Events
 from service.loader import State
+from service.memory import Budget
 from service.monitor import WAITED, Consumer, Monitor, Served
 from service.protocols import routes as protocols
 from service.routes import Answered, to_response
@@ -96,7 +97,8 @@ def asgi() -> Bridge:
         threading.Thread(target=answerer.native.prepare, name="prepare", daemon=True).start()
 
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)
-    bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of, settings.ops_port)
+    bodies = Budget.of(settings.body_memory_bytes, settings.workers, limit_bytes, memory.find())
+    bridge = Bridge(app, answerer, limit_bytes, has_door, listening, admission, route_of, settings.ops_port, bodies)
     tally.look(lambda: bridge.in_flight)
     return bridge
 

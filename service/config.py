@@ -91,6 +91,13 @@ class Settings:
     max_body_bytes: int = _setting(
         "MAX_BODY_BYTES", 8 << 20, values.integer(1024, 1 << 30), "bytes of one request body"
     )
+    body_memory_bytes: int | None = _setting(
+        "ROOKERY_BODY_MEMORY_BYTES",
+        None,
+        values.integer(1 << 20, 1 << 40),
+        "bytes that all request bodies of one worker may hold together; beyond it 503; if not set, a quarter of the"
+        " memory limit (512 MiB where there is none), shared by the workers",
+    )
     wait_seconds: float = _setting(
         "ROOKERY_WAIT_SECONDS", 0.25, values.seconds(0.01, 60), "longest a request may wait for its turn; then 503"
     )
@@ -268,6 +275,11 @@ class Settings:
             "MODEL_FALLBACK_URI", settings.fallback_uri, "MODEL_FALLBACK_DIGEST", settings.fallback_digest
         )
         settings._refuse_open_token()
+        if settings.body_memory_bytes is not None and settings.body_memory_bytes < 2 * settings.max_body_bytes:
+            raise SettingError(
+                f"ROOKERY_BODY_MEMORY_BYTES={settings.body_memory_bytes} is less than twice MAX_BODY_BYTES, so the"
+                f" largest bodies would never be taken; set at least {2 * settings.max_body_bytes}"
+            )
         if settings.ops_port == settings.port:
             raise SettingError(f"ROOKERY_OPS_PORT={settings.port} is the port of the service; name another one")
         return settings

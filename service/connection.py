@@ -13,7 +13,7 @@ from service.admission import Admission, overloaded
 from service.answer import Answerer, request_id_for
 from service.form import Call
 from service.monitor import PREDICT
-from service.protocol import HEAD, WHOLE, TimedProtocol, to_bytes
+from service.protocol import LENGTH_DIGITS, WHOLE, TimedProtocol, is_host, to_bytes
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
@@ -44,7 +44,6 @@ class Connection(TimedProtocol):
         has_door = ASGIProtocol._check_h1c_protocol_available()
         self._answerer: Answerer | None = worker.asgi.short_door if has_door else None
         self._head: Head | None = None
-        self._body: list[bytes] = []
         self._peer = ""
         self._is_whole = self._is_waiting = False
         self._waits_since = 0.0
@@ -117,14 +116,6 @@ class Connection(TimedProtocol):
             self._head = _plain_head(self._callback_parser)
         return self._head is not None
 
-    def _on_body(self, chunk: bytes) -> None:
-        """Keep a piece of the body."""
-        if self._head is None:
-            super()._on_body(chunk)
-        else:
-            self._unframed = 0
-            self._body.append(chunk)
-
     def _on_message_complete(self) -> None:
         """Note that the request is whole; the parser must not be touched from within its own callback."""
         if self._head is None:
@@ -159,12 +150,12 @@ class Connection(TimedProtocol):
             wait_seconds: how long it waited.
         """
         answerer, head = cast("Answerer", self._answerer), cast("Head", self._head)
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._head, self._is_whole, self._body = None, False, []
+        body = bytes(self._gathered)
+        self._head, self._is_whole, self._gathered = None, False, bytearray()
         parser = self._callback_parser
         is_cut, following = parser.remaining_truncated, parser.remaining()
         parser.reset()
-        self._stage = HEAD
+        self._begin_again()
         self.worker.nr += 1
         if has_expired:
             request_id = request_id_for(head.get(b"x-request-id", b"").decode("latin-1"))
@@ -226,9 +217,9 @@ def _plain_head(parser: Any) -> Head | None:
             if name in head:
                 return None
             head[name] = value
-        elif name in SPECIAL:
+        elif name in SPECIAL or (name == b"content-length" and len(value) > LENGTH_DIGITS):
             return None
-    return head if b"host" in head else None
+    return head if is_host(head.get(b"host", b"?")) else None
 
 
 def _to_call(head: Head, body: bytes, peer: str, wait_seconds: float) -> Call:

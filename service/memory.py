@@ -1,13 +1,20 @@
-"""How much memory this process may have and has, as its control group tells (Linux, versions 1 and 2)."""
+"""Memory of this process: limit and use of its control group (Linux, versions 1 and 2), and a budget for bodies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 MEMBERSHIP, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # version 1 writes "no limit" as the largest number of pages
 NO_LIMIT_BYTES = 1 << 60
+
+# the share of the limit that request bodies may hold, and the memory assumed where no control group has a limit
+BODIES_SHARE, ASSUMED_BYTES = 1 / 4, 512 << 20
+
+# requests of this size (single rows, small batches) use the whole budget, larger ones this share of it
+SMALL_BYTES, LARGE_SHARE = 32 << 10, 3 / 4
 
 
 @dataclass(frozen=True)
@@ -101,3 +108,57 @@ def _member(file: Path, name: str) -> int | None:
         return None
     found = (line.split() for line in lines)
     return next((int(pair[1]) for pair in found if len(pair) == 2 and pair[0] == name and pair[1].isdecimal()), None)
+
+
+class Budget:
+    """Bytes that all requests of one worker may hold together.
+
+    The last quarter is for small requests alone, so that large bodies cannot keep single rows out.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Start with nothing held."""
+        self.limit_bytes, self.held_bytes = limit_bytes, 0
+
+    @classmethod
+    def of(
+        cls, given_bytes: int | None, workers: int, max_body_bytes: int, group: ControlGroup | None = None
+    ) -> Budget:
+        """Return the budget of one worker.
+
+        Args:
+            given_bytes: from the settings; None for a quarter of the memory limit, shared by the workers.
+            workers: number of worker processes in the control group.
+            max_body_bytes: the default always has room for one body of this size.
+            group: of this process; None if it has none.
+        """
+        if given_bytes is not None:
+            return cls(given_bytes)
+        limit_bytes = (group.limit_bytes if group else None) or ASSUMED_BYTES
+        return cls(max(int(limit_bytes * BODIES_SHARE) // workers, 2 * max_body_bytes))
+
+
+class Hold:
+    """What one request, or one connection, holds of a budget; leaving the context releases it."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Hold nothing yet."""
+        self._budget, self.size_bytes = budget, 0
+
+    def resize(self, size_bytes: int) -> bool:
+        """Hold this many bytes instead; returns False, and changes nothing, if there is no room for more."""
+        budget, growth = self._budget, size_bytes - self.size_bytes
+        limit_bytes = budget.limit_bytes * (LARGE_SHARE if size_bytes > SMALL_BYTES else 1)
+        if growth > 0 and budget.held_bytes + growth > limit_bytes:
+            return False
+        budget.held_bytes += growth
+        self.size_bytes = size_bytes
+        return True
+
+    def __enter__(self) -> Self:
+        """Return the hold."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release what is held."""
+        self.resize(0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gunicorn.asgi import protocol
@@ -10,19 +13,38 @@ from gunicorn.asgi.parser import ParseError, UnsupportedTransferCoding
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service import sockets
+from service.admission import no_room_for_body
 from service.answer import Answerer, request_id_for
 from service.deadlines import Deadlines, Window
 from service.errors import OtherHttpError, ServiceError, echo, internal_error, to_reply
+from service.memory import Hold
 from service.reply import Reply
 
 # request line and headers together, as at Google's front ends; more is refused however slowly it comes
 HEAD_BYTES = 64 << 10
 
-# what may come of a body in chunks without a byte of the body itself: endless chunk extensions or trailers
+# chunk sizes, extensions and trailers may take so much, and beyond it as much as the body that they frame
 FRAMING_BYTES = 64 << 10
+
+# fed to the parser at once: it moves what it has not parsed yet after every chunk, which costs the square of this
+PIECE_BYTES = 4 << 10
 
 # what may wait behind a request that is being answered before the client is no longer listened to
 WAITING_BYTES = 256 << 10
+
+# connections that hold no more than this are not counted in the budget for bodies
+UNCOUNTED_BYTES = 1 << 10
+
+# after the last answer, what still comes is read and dropped within these bounds, so that the answer can be read
+# (RFC 9112, 9.6: closing with unread bytes resets the connection)
+LINGER_SECONDS, LINGER_BYTES = 2.0, 32 << 20
+
+# as h11 reads it: a longer length is refused, whatever its zeros
+LENGTH_DIGITS = 20
+
+# RFC 3986, 3.2.2 and 3.2.3: a name, an address, and a port of up to five digits
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?")
+MAX_PORT = 65_535
 
 # a head that was just judged and is judged again with the next request
 SHORT_HEAD_BYTES = 1024
@@ -38,18 +60,27 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
     every connection once a second.
     """
 
+    _closed: bool
+
     def __init__(self, worker: Any) -> None:
-        """Belong to a worker that has `deadlines`."""
+        """Belong to a worker that has `deadlines`, and whose application has a budget for `bodies`."""
         super().__init__(worker)
+        self.app = self._call_app
+        self._held = Hold(worker.asgi.bodies)
         self._deadlines: Deadlines = worker.deadlines
         self.active_at = self._since = time.monotonic()
         self._stage = HEAD
         # what has come of a head that is not whole yet, and the last whole one that was in order
         self._raw = self._good_head = b""
-        # bytes: of this body; since its last own byte; behind a request that is being answered
-        self._received = self._unframed = self._waiting = 0
+        # what has come of the body and is not handed over yet; since `feed` hands over every chunk on its own
+        self._gathered = bytearray()
+        # bytes: after the head; of these, the body itself; behind a request that is being answered
+        self._received = self._carried = self._waiting = 0
         self._count = 0
-        self._is_half_closed = False
+        self._is_half_closed = self._has_refused = False
+        # while the connection only lingers: until when, and how many bytes were dropped
+        self._lingers_until: float | None = None
+        self._dropped = 0
         self._body_window: Window | None = None
         self._write_window: Window | None = None
         self._drained = 0
@@ -59,40 +90,79 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self.active_at = time.monotonic()
-        super().data_received(data)
+        if not self._closed:
+            super().data_received(data)
+            return
+        self._dropped += len(data)
+        if self._dropped > LINGER_BYTES:
+            self.cut_off()
 
     def eof_received(self) -> bool:
         """Let a client that has said all it wanted wait for its answer."""
         self._is_half_closed = True
-        return not self.is_waiting and self._stage == WHOLE
+        return not self._closed and not self.is_waiting and self._stage == WHOLE
 
     def _parse(self, data: bytes) -> bool:
         """Parse what came, and refuse what never ends; says whether the connection goes on."""
+        if self._closed:
+            # the last answer is out: nothing that follows is a request
+            return False
         if self._stage == WHOLE and not self._callback_parser.is_complete:
             # the answer is out, and Gunicorn has set the parser back
-            self._stage, self.active_at = HEAD, time.monotonic()
-        stage = self._stage
-        if stage == HEAD:
+            self._begin_again()
+            self.active_at = time.monotonic()
+        if self._stage == HEAD:
             if not self._raw:
                 self._since, self._raw = self.active_at, data
             else:
                 self._raw += data
-        elif stage == BODY:
+        elif self._stage == BODY:
             self._received += len(data)
-            self._unframed += len(data)
         else:
             self._waiting += len(data)
             if self._waiting > WAITING_BYTES:
                 self._pause_reading()
-        if not super()._feed_callback_parser(data):
+        if not self._feed(data):
+            return False
+        self._hand_over()
+        if not self._hold():
             return False
         if self._stage == HEAD and len(self._raw) > HEAD_BYTES:
             return self._refuse(431, f"request line and headers are longer than {HEAD_BYTES} bytes")
         if self._stage == BODY:
-            if self._unframed > FRAMING_BYTES:
-                return self._refuse(400, f"chunk extensions or trailers are longer than {FRAMING_BYTES} bytes")
+            if self._received > FRAMING_BYTES + 2 * self._carried:
+                return self._refuse(400, f"chunk sizes, extensions and trailers take more than {FRAMING_BYTES} bytes")
             sockets.acknowledge(self.transport)
         return True
+
+    def _feed(self, data: bytes) -> bool:
+        """Feed the parser in pieces; says whether the connection goes on."""
+        start = 0
+        while start < len(data):
+            # what follows a whole request is only stored
+            end = len(data) if self._stage == WHOLE else start + PIECE_BYTES
+            if not super()._feed_callback_parser(data[start:end]):
+                return False
+            start = end
+        return True
+
+    def _begin_again(self) -> None:
+        """Expect the next request."""
+        self._stage, self._received, self._carried, self._waiting = HEAD, 0, 0, 0
+        self._held.resize(0)
+
+    def _hold(self) -> bool:
+        """Count what this connection holds; says whether the connection goes on."""
+        size_bytes = len(self._raw) + len(self._gathered) + self._received - self._carried + self._waiting
+        if size_bytes <= UNCOUNTED_BYTES:
+            size_bytes = 0
+        if self._held.size_bytes == size_bytes or self._held.resize(size_bytes):
+            return True
+        if self._stage == WHOLE:
+            # an answer is under way, before which no refusal can be sent
+            self.cut_off()
+            return False
+        return self._refuse(503, "")
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         """Parse; says whether the connection goes on."""
@@ -127,30 +197,42 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
             self._good_head = head if end < SHORT_HEAD_BYTES else b""
         self._stage, self._since = BODY, self.active_at
         self._count += 1
-        self._received = self._unframed = self._waiting = 0
+        self._received, self._carried, self._waiting = len(raw) - end - 4, 0, 0
         self._body_window = None
 
     def _check_headers(self) -> None:
         """Judge the headers of a request that is Gunicorn's to answer; the short door takes none that fail here.
 
         Raises:
-            ParseError: HTTP/1.1 without Host; a second one is refused by the parser.
+            ParseError: HTTP/1.1 without Host, or one that is none; a second one is refused by the parser; a length of
+                more than 20 digits.
             UnsupportedTransferCoding: a body that is not just in chunks, which the C parser lets pass.
         """
         parser = self._callback_parser
         headers = {name.lower(): value for name, value in getattr(parser, "asgi_headers", None) or parser.headers}
         if parser.http_version >= (1, 1) and b"host" not in headers:
             raise ParseError("the header Host is missing")
+        if not is_host(headers.get(b"host", b"")):
+            raise ParseError("the header Host is not a host with an optional port up to 65535")
+        if len(headers.get(b"content-length", b"")) > LENGTH_DIGITS:
+            raise ParseError(f"the header Content-Length has more than {LENGTH_DIGITS} digits")
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise UnsupportedTransferCoding("the only transfer coding taken is chunked")
 
     def _on_body(self, chunk: bytes) -> None:
-        """Note that the body goes on."""
-        self._unframed = 0
-        super()._on_body(chunk)
+        """Add a chunk to what is gathered of the body: joined, small chunks take no more memory than their bytes."""
+        self._gathered += chunk
+        self._carried += len(chunk)
+
+    def _hand_over(self) -> None:
+        """Give what is gathered of the body to the request that is Gunicorn's to answer, if there is one."""
+        if self._gathered and self._current_request is not None:
+            body, self._gathered = bytes(self._gathered), bytearray()
+            super()._on_body(body)
 
     def _on_message_complete(self) -> None:
         """Note that the request is whole."""
+        self._hand_over()
         self._stage = WHOLE
         super()._on_message_complete()
 
@@ -177,6 +259,8 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._is_reader_slow(now):
             self.cut_off()
             return "write"
+        if self._lingers_until is not None and now > self._lingers_until:
+            self.transport.close()
         if self._closed or self._write_window is not None:
             return None
         if self._is_half_closed and (self._stage == BODY or self._raw or self.is_waiting):
@@ -254,9 +338,46 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._is_half_closed and self._is_between:
             self._close_transport()
 
+    async def _call_app(self, scope: dict[str, Any], receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        """Call the application, and close after an answer with `Connection: close` whatever has come of the body.
+
+        Otherwise Gunicorn goes on once the body is whole, with a request that a wrong length may have hidden in it.
+        """
+        is_last = False
+
+        async def send_and_close(message: dict[str, Any]) -> None:
+            nonlocal is_last
+            if message["type"] == "http.response.start":
+                is_last = (b"connection", b"close") in message["headers"]
+            await send(message)
+            if is_last and message["type"] == "http.response.body" and not message.get("more_body"):
+                self._close_transport()
+
+        await self.worker.asgi(scope, receive, send_and_close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._held.resize(0)
+        super().connection_lost(exc)
+
     def _close_transport(self) -> None:
-        """Close, and let the connection's task end now instead of some seconds later."""
-        super()._close_transport()
+        """Close, and let the connection's task end now instead of some seconds later.
+
+        A client that may still be sending is read for a moment, or it would lose the answer.
+        """
+        may_send = self._has_refused or self._stage == BODY or self._waiting > 0
+        if self._closed:
+            pass
+        elif (
+            may_send and not self._is_half_closed and not self.transport.is_closing() and self.transport.can_write_eof()
+        ):
+            self._closed, self._lingers_until = True, time.monotonic() + LINGER_SECONDS
+            self._held.resize(0)
+            self._gathered = bytearray()
+            self.transport.write_eof()
+            self._resume_reading()
+        else:
+            super()._close_transport()
         if self._request_ready is not None:
             self._request_ready.set()
 
@@ -268,8 +389,14 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         """Send what Gunicorn refuses as a problem document."""
+        if self._closed:
+            # an answer is out or the client is gone; Gunicorn takes an application that could not answer for a failure
+            return
+        self._has_refused = True
         error: ServiceError
-        if status >= 500 and status != 501:
+        if status == 503:
+            error = no_room_for_body()
+        elif status >= 500 and status != 501:
             error = internal_error()
         else:
             error = OtherHttpError(status, protocol._REASON_PHRASES.get(status, "Refused"))
@@ -314,3 +441,10 @@ def to_bytes(reply: Reply) -> bytes:
     first = protocol._get_cached_status_line((1, 1), reply.status)
     own = protocol._CACHED_SERVER_HEADER + protocol._get_cached_date_header()
     return b"".join((first, "".join(lines).encode("latin-1"), own, b"\r\n", reply.body))
+
+
+@functools.lru_cache
+def is_host(value: bytes) -> bool:
+    """Whether a value of the header `Host` is a host, which may be empty, with an optional port (RFC 9112, 3.2)."""
+    found = HOST.fullmatch(value)
+    return found is not None and int(found[1] or 0) <= MAX_PORT

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from service.admission import Admission, Lane, overloaded
+from service.admission import Admission, Lane, no_room_for_body, overloaded
 from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, ServiceError
 from service.form import to_call
+from service.memory import Budget, Hold
 from service.monitor import PREDICT, WAITED
 from service.reply import Reply
 from service.wsgi import Answer, call_wsgi, to_environ
@@ -32,8 +33,8 @@ LOOP_BODY_BYTES = 24 << 10
 # batches and explanations take longer than single rows, and may wait for longer: this often the budget
 LANE_BUDGETS = 4
 
-# a declared length with more digits is over every limit, and slow or impossible to convert
-LENGTH_DIGITS = 18
+# a declared length with more digits is over every limit, and slow or impossible to convert; the connection refuses it
+LENGTH_DIGITS = 20
 
 # the loop waits so long for the worker thread to let it go on; Python's own 5 ms is as long as a whole slice of work
 SWITCH_SECONDS = 0.0005
@@ -74,6 +75,7 @@ class Bridge:
         admission: Admission | None = None,
         route_of: Callable[[str, str], str] = lambda method, path: "",  # noqa: ARG005 - names tell which is which
         ops_port: int | None = None,
+        bodies: Budget | None = None,
     ) -> None:
         """Stand before a WSGI application.
 
@@ -86,11 +88,13 @@ class Bridge:
             admission: the queue before the answers; None for one with the settings' defaults.
             route_of: method and path → the rule of the application that matches, empty if none.
             ops_port: where nothing is predicted; None if there is none.
+            bodies: the memory for request bodies; None for the settings' default.
         """
         self._wsgi, self.answerer, self._max_body_bytes = wsgi, answerer, max_body_bytes
         self._listening, self._route_of = listening, route_of
         self.short_door, self._ops_port = answerer if has_short_door else None, str(ops_port)
         self.admission = admission or Admission(Settings.wait_seconds, Settings.most_waiting)
+        self.bodies = bodies or Budget.of(None, 1, max_body_bytes)
         self.lane = Lane(LANE_BUDGETS * self.admission.budget_seconds, self.admission.most_waiting)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large")
 
@@ -101,7 +105,14 @@ class Bridge:
         if scope["type"] != "http":
             return
         environ = to_environ(scope)
-        body = await self._receive_body(environ, receive)
+        with Hold(self.bodies) as held:
+            await self._serve(scope, environ, receive, send, held)
+
+    async def _serve(
+        self, scope: dict[str, Any], environ: dict[str, Any], receive: Receive, send: Send, held: Hold
+    ) -> None:
+        """Receive the body, whose memory is held until the answer is out, and answer."""
+        body = await self._receive_body(environ, receive, held)
         if isinstance(body, ServiceError):
             await send_and_close(self._refuse(body, environ), send)
             return
@@ -221,24 +232,29 @@ class Bridge:
                 return
             loop.call_soon(self._listening)
 
-    async def _receive_body(self, environ: dict[str, Any], receive: Receive) -> bytes | ServiceError:
+    async def _receive_body(self, environ: dict[str, Any], receive: Receive, held: Hold) -> bytes | ServiceError:
         """Collect the body, or say why it was not read to its end."""
-        declared = environ.get("CONTENT_LENGTH", "")
-        if declared.isdecimal() and (len(declared) > LENGTH_DIGITS or int(declared) > self._max_body_bytes):
+        declared, expected = environ.get("CONTENT_LENGTH", ""), 0
+        if declared.isdecimal():
+            expected = int(declared) if len(declared) <= LENGTH_DIGITS else self._max_body_bytes + 1
+        if expected > self._max_body_bytes:
             return body_too_large(self._max_body_bytes)
-        chunks: list[bytes] = []
-        size, more = 0, True
+        if not held.resize(expected):
+            return no_room_for_body()
+        # one growing buffer: a list of small chunks takes twenty times their size
+        body, more = bytearray(), True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 # the client is gone, or sent nothing for too long and may still listen
                 return OtherHttpError(408, "The request did not arrive in time")
-            size += len(message["body"])
-            if size > self._max_body_bytes:
+            body += message["body"]
+            if len(body) > self._max_body_bytes:
                 return body_too_large(self._max_body_bytes)
-            chunks.append(message["body"])
+            if len(body) > held.size_bytes and not held.resize(len(body)):
+                return no_room_for_body()
             more = message["more_body"]
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return bytes(body)
 
 
 def _plain(reply: Reply) -> Answer:
@@ -248,7 +264,7 @@ def _plain(reply: Reply) -> Answer:
 
 
 async def send_and_close(reply: Reply, send: Send) -> None:
-    """Send a reply and end the connection, as the rest of the body still lies in it."""
+    """Send a reply with `Connection: close`, after which the connection takes no other request."""
     status, headers, body = _plain(reply)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})

@@ -57,6 +57,7 @@ GOOD = {
     ),
     ("ENGINE", "tables"): ("engine", "tables"),
     ("ROOKERY_WAIT_SECONDS", "0.5"): ("wait_seconds", 0.5),
+    ("ROOKERY_BODY_MEMORY_BYTES", "16777216"): ("body_memory_bytes", 16 << 20),
     ("ROOKERY_MAX_WAITING", "1"): ("most_waiting", 1),
     ("ROOKERY_RATE_LIMIT", "100/second"): ("rate_limit", "100/second"),
     ("ROOKERY_HEADER_SECONDS", "300"): ("header_seconds", 300),
@@ -108,6 +109,7 @@ WRONG = {
     "ROOKERY_BIND_HOST": ["0.0.0.0:80 ", "a b", "unix:/x\n", "x" * 256],
     "ROOKERY_WORKERS": ["0", "65", "auto"],
     "ROOKERY_WAIT_SECONDS": ["0", "61", "nan", "250ms", "inf"],
+    "ROOKERY_BODY_MEMORY_BYTES": ["0", "1048575", "128MiB", str((1 << 40) + 1)],
     "ROOKERY_MAX_WAITING": ["0", "-1", "many"],
     "ROOKERY_RATE_LIMIT": ["100", "0/second", "100/day", "100 per second", "-1/second"],
     "ROOKERY_HEADER_SECONDS": ["0", "301", "5s"],
@@ -179,6 +181,14 @@ def test_operations_do_not_share_their_port(env):
     with pytest.raises(SettingError, match=f"^ROOKERY_OPS_PORT={taken} is the port of the service; name another one$"):
         Settings.from_env({**env, "ROOKERY_OPS_PORT": taken})
     assert Settings.from_env({**env, "ROOKERY_OPS_PORT": "9090"}).ops_port == 9090
+
+
+@pytest.mark.parametrize("env", [{}, {"MAX_BODY_BYTES": "1048576"}])
+def test_the_memory_for_bodies_has_room_for_the_largest_one(env):
+    least = 2 * int(env.get("MAX_BODY_BYTES", 8 << 20))
+    with pytest.raises(SettingError, match=f"^ROOKERY_BODY_MEMORY_BYTES={least - 1} .*; set at least {least}$"):
+        Settings.from_env({**env, "ROOKERY_BODY_MEMORY_BYTES": str(least - 1)})
+    assert Settings.from_env({**env, "ROOKERY_BODY_MEMORY_BYTES": str(least)}).body_memory_bytes == least
 
 
 @pytest.mark.parametrize("address", ["http://collector:4318/v1/traces", "http://127.0.0.1.example", "http://10.0.0.1"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import memory
-from service.memory import ControlGroup
+from service.memory import SMALL_BYTES, Budget, ControlGroup, Hold
 
 
 def write(folder: Path, **files: str) -> None:
@@ -87,3 +87,57 @@ def test_files_that_vanish_are_unknown(tmp_path):
     for name in ("memory.current", "memory.events"):
         (tmp_path / "mount" / name).unlink()
     assert (group.used_ratio(), group.oom_kills()) == (None, None)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "expected"),
+    [
+        (str(512 * MIB), 1, 128 * MIB),
+        (str(512 * MIB), 2, 64 * MIB),
+        ("max", 1, 128 * MIB),
+        (str(16 * MIB), 1, 16 * MIB),
+    ],
+    ids=["512 MiB", "two workers", "no limit", "less than two bodies"],
+)
+def test_the_budget_is_a_share_of_the_limit(tmp_path, limit, workers, expected):
+    version_2(tmp_path / "mount", limit=limit)
+    assert Budget.of(None, workers, 8 * MIB, find(tmp_path, "0::/\n")).limit_bytes == expected
+
+
+def test_a_budget_needs_no_control_group_and_the_setting_counts_first(tmp_path):
+    version_2(tmp_path / "mount", limit=str(512 * MIB))
+    assert Budget.of(None, 1, 8 * MIB).limit_bytes == 128 * MIB
+    assert Budget.of(20 * MIB, 4, 8 * MIB, find(tmp_path, "0::/\n")).limit_bytes == 20 * MIB
+
+
+def test_large_bodies_leave_the_last_quarter_to_small_ones():
+    budget = Budget(16 * MIB)
+    holds = [Hold(budget) for _ in range(3)]
+    assert [hold.resize(5 * MIB) for hold in holds] == [True, True, False]
+    assert [holds[2].resize(2 * MIB), holds[2].resize(2 * MIB + 1)] == [True, False]
+    small = [Hold(budget) for _ in range(4 * MIB // SMALL_BYTES + 1)]
+    assert [hold.resize(SMALL_BYTES) for hold in small] == [True] * (len(small) - 1) + [False]
+    assert budget.held_bytes == 16 * MIB
+
+
+def test_a_hold_is_released_however_its_context_is_left():
+    budget = Budget(16 * MIB)
+
+    def fail() -> None:
+        with Hold(budget) as held:
+            assert held.resize(12 * MIB)
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        fail()
+    assert (budget.held_bytes, Hold(budget).resize(12 * MIB)) == (0, True)
+
+
+def test_a_hold_may_always_shrink():
+    budget = Budget(16 * MIB)
+    one, other = Hold(budget), Hold(budget)
+    assert (one.resize(12 * MIB), other.resize(SMALL_BYTES)) == (True, True)
+    assert (one.resize(11 * MIB), budget.held_bytes) == (True, 11 * MIB + SMALL_BYTES)

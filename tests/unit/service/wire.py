@@ -54,6 +54,10 @@ class Transport(asyncio.Transport):
         if not self.is_closed:
             self.written += bytes(data)
 
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self.is_closed
+
     def can_write_eof(self) -> bool:
         """Nothing to be said about the end."""
         return False
@@ -107,7 +111,7 @@ class Spy:
         # a queue belongs to one event loop
         bridge.admission = Admission(0.25, 512, slice_seconds=slice_seconds)
         self._bridge, self.short_door, self.answerer = bridge, bridge.short_door, bridge.answerer
-        self.admission = bridge.admission
+        self.admission, self.bodies = bridge.admission, bridge.bodies
         self.paths: list[str] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
