@@ -122,3 +122,20 @@ def penguin_predictors(penguins: VerifiedBundle) -> dict[str, Predictor]:
 def penguin_predictor(combination: dict[str, str], penguin_predictors: dict[str, Predictor]) -> Predictor:
     """The penguins in process, on the engine of the combination."""
     return penguin_predictors[combination.get("ENGINE", "tables")]
+
+
+# the shortest there is, so that the tests need not wait for long
+SHORT = {
+    "ROOKERY_HEADER_SECONDS": "1",
+    "ROOKERY_BODY_SECONDS": "1",
+    "ROOKERY_IDLE_SECONDS": "1",
+    "ROOKERY_WRITE_SECONDS": "1",
+}
+
+
+@pytest.fixture
+def hasty_server(start: Start, bundles: dict[str, Path]) -> Server:
+    """A ready server of one's own that waits for no client longer than a second."""
+    server = start({"MODEL_URI": str(bundles["penguins"]), **SHORT})
+    server.wait_until("/health/ready", 200)
+    return server

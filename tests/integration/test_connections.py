@@ -22,24 +22,9 @@ from .servers import DEADLINE_SECONDS, HOST, Server, receive
 BODY = hostile.VALID[0]
 COUNT = 50
 
-# the shortest there is, so that the tests need not wait for long
-SHORT = {
-    "ROOKERY_HEADER_SECONDS": "1",
-    "ROOKERY_BODY_SECONDS": "1",
-    "ROOKERY_IDLE_SECONDS": "1",
-    "ROOKERY_WRITE_SECONDS": "1",
-}
-
 
 def post(body: bytes, head: bytes = b"") -> bytes:
     return b"POST /predict HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
-
-
-@pytest.fixture
-def hasty_server(start: Start, bundles: dict[str, Path]) -> Server:
-    server = start({"MODEL_URI": str(bundles["penguins"]), **SHORT})
-    server.wait_until("/health/ready", 200)
-    return server
 
 
 SLOW = {

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from tests.conftest import quick_spec
 from tests.integration import hostile, servers
+from tests.integration.framing import STATUS_LINE
 from tests.integration.servers import Server
-from tests.integration.test_protocol import INVALID, STATUS_LINE
+from tests.integration.test_protocol import INVALID
 from tests.soak import damage, table
 from tests.soak.connections_clients import attack, beside, flood, honest, summary, wait
 from tests.soak.connections_end import l1, l2, l3
@@ -55,7 +56,13 @@ def b1(bundle: Path, root: Path, size: int = 1) -> Result:
     count, wrong = 0, []
     with serving(bundle, root) as server:
         workers = server.workers()
-        for name, raw in INVALID.items():
+        wrong += [
+            f"{name}: its control is not answered"
+            for name, case in INVALID.items()
+            if _statuses(server, [case.control]) != [200]
+        ]
+        for name, case in INVALID.items():
+            raw = case.fault
             for piece in (len(raw), max(1, len(raw) // 3), max(1, len(raw) // 40))[: 1 if size == 0 else 3]:
                 found = _statuses(server, [raw[i : i + piece] for i in range(0, len(raw), piece)])
                 count += 1
