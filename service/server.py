@@ -130,8 +130,12 @@ class Bridge:
             answer = await self._answer_beside(environ, "packed", len(body))
         else:
             answer = await self._answer_in_turn(environ)
+        # from here on the answer is held instead, for as long as the client takes to read it
+        del body, environ["wsgi.input"]
         if answer is None:
             answer = _plain(self._refuse(overloaded(), environ))
+        elif not held.resize(len(answer[2])):
+            answer = _plain(self._refuse(no_room_for_body(), environ))
         status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})

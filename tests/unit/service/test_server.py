@@ -13,6 +13,7 @@ import pytest
 from service.answer import Answerer
 from service.config import Settings
 from service.errors import Overloaded
+from service.memory import SMALL_BYTES, Budget, Hold
 from service.monitor import MOST_CALLS, Monitor, Served
 from service.server import LOOP_BODY_BYTES, Bridge
 from service.wsgi import call_wsgi, to_environ
@@ -152,6 +153,61 @@ def test_a_body_of_exactly_the_limit_is_taken(bridge, answerer):
     client = Client(_part(raw + b" " * (LIMIT - len(raw))))
     client.talk(bridge, _scope(headers=[(b"content-length", str(LIMIT).encode())]))
     assert (200, ask(answerer, ADELIE).body) == (client.status, client.body)
+
+
+def _sized(size: int) -> dict[str, Any]:
+    return _scope(headers=[(b"content-length", str(size).encode())])
+
+
+def test_a_body_for_which_there_is_no_memory_is_refused_unread(answerer, penguins_app):
+    app = Bridge(penguins_app, answerer, LIMIT, bodies=Budget(2 * LIMIT))
+    raw = encode(ADELIE).ljust(LIMIT // 2)
+    found = []
+    with Hold(app.bodies) as others:
+        for held in (LIMIT, LIMIT + 1):
+            assert others.resize(held)
+            client = Client(_part(raw))
+            client.talk(app, _sized(len(raw)))
+            found.append((client.status, client.unread, client.headers.get("connection")))
+            assert app.bodies.held_bytes == held
+    app._thread.shutdown()
+    assert found == [(200, 0, None), (503, 1, "close")]
+    assert (client.headers["retry-after"], json.loads(client.body)["errors"][0]["code"]) == ("1", "overloaded")
+
+
+def test_a_body_that_outgrows_the_memory_is_refused_when_it_does(answerer, penguins_app):
+    app = Bridge(penguins_app, answerer, LIMIT, bodies=Budget(2 * LIMIT))
+    found = []
+    with Hold(app.bodies) as others:
+        for held in (LIMIT, LIMIT + 2):
+            assert others.resize(held)
+            client = Client(*[_part(b" " * (LIMIT // 4), more=True)] * 2, _part(b""))
+            client.talk(app, _scope())
+            found.append((client.status, client.unread))
+    app._thread.shutdown()
+    # what came is no JSON
+    assert found == [(400, 0), (503, 1)]
+
+
+@pytest.mark.parametrize(("size", "status"), [(SMALL_BYTES, 200), (LIMIT, 200), (2 * LIMIT, 503)])
+def test_an_answer_counts_while_it_is_read(answerer, size, status):
+    def wsgi(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b" " * size]
+
+    app = Bridge(wsgi, answerer, LIMIT, bodies=Budget(2 * LIMIT))
+    held: list[int] = []
+
+    class Reader(Client):
+        async def send(self, message: dict[str, Any]) -> None:
+            await super().send(message)
+            held.append(app.bodies.held_bytes)
+
+    client = Reader(_part(b"{}"))
+    client.talk(app, _scope("GET", "/x"))
+    assert (client.status, app.bodies.held_bytes) == (status, 0)
+    # the body of two bytes is held if there is no room for the answer
+    assert held == [size if status == 200 else 2] * 2
 
 
 def test_a_caller_who_goes_away_or_falls_silent_is_told_408(bridge):
