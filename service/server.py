@@ -245,20 +245,20 @@ class Bridge:
             return body_too_large(self._max_body_bytes)
         if not held.resize(expected):
             return no_room_for_body()
-        # one growing buffer: a list of small chunks takes twenty times their size
-        body, more = bytearray(), True
+        # one growing buffer, which is not copied in the end: a list of small chunks takes twenty times their size
+        body, size, more = io.BytesIO(), 0, True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 # the client is gone, or sent nothing for too long and may still listen
                 return OtherHttpError(408, "The request did not arrive in time")
-            body += message["body"]
-            if len(body) > self._max_body_bytes:
+            size += body.write(message["body"])
+            if size > self._max_body_bytes:
                 return body_too_large(self._max_body_bytes)
-            if len(body) > held.size_bytes and not held.resize(len(body)):
+            if size > held.size_bytes and not held.resize(size):
                 return no_room_for_body()
             more = message["more_body"]
-        return bytes(body)
+        return body.getvalue()
 
 
 def _plain(reply: Reply) -> Answer:

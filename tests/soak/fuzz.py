@@ -64,7 +64,7 @@ def run(models: dict[str, Path], arguments: Sequence[str]) -> subprocess.Complet
 
 def write_seeds(models: dict[str, Path], folder: Path) -> None:
     """Write bodies of every kind, plain and some of them compressed."""
-    bodies = [*hostile.VALID, *(body for body, _ in hostile.REFUSED.values()), *hostile.TRICKS.values()]
+    bodies = [*hostile.VALID, *(case.body for case in hostile.REFUSED.values()), *hostile.TRICKS.values()]
     for path in models.values():
         features = verify.read(path).manifest.features
         bodies += [write_body(features, seed) for seed in range(SEEDS)]
