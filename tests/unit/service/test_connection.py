@@ -22,7 +22,9 @@ from service.app import create_app
 from service.config import Settings
 from service.connection import Connection
 from service.loader import NotReady
+from service.memory import SMALL_BYTES, Hold
 from service.server import LOOP_BODY_BYTES, Bridge
+from tests.faults import Case, fault
 from tests.unit.service.bodies import write_body
 from tests.unit.service.calls import ADELIE, ROWS, SETOSA, ask, encode
 from tests.unit.service.failing import failing
@@ -269,23 +271,27 @@ def test_the_compared_requests_take_both_ways_and_have_every_status(talk, answer
     assert (ways, statuses >= {200, 400, 406, 415, 422}) == ({True, False}, True)
 
 
+IDENTIFIED = raw(BODY, [("X-Request-Id", "test-1")])
 REFUSED = {
-    "not JSON": (b"{", (), 400),
-    "no body": (b"", (), 400),
-    "another type": (BODY, (("Content-Type", "text/plain"),), 415),
-    "HTML wanted": (BODY, (("Accept", "text/html"),), 406),
-    "four instances": (encode({"instances": [ADELIE] * 4}), (), 413),
-    "no feature": (b"{}", (), 422),
+    "not JSON": (Case(IDENTIFIED, raw(b"{", [("X-Request-Id", "test-1")])), 400),
+    "no body": (Case(IDENTIFIED, raw(b"", [("X-Request-Id", "test-1")])), 400),
+    "another type": (fault(PLAIN, b"application/json", b"text/plain"), 415),
+    "HTML wanted": (fault(PLAIN, b"\r\nX-Request-Id", b"\r\nAccept: text/html\r\nX-Request-Id"), 406),
+    "four instances": (
+        Case(*(raw(encode({"instances": [ADELIE] * count}), [("X-Request-Id", "test-1")]) for count in (3, 4))),
+        413,
+    ),
+    "no feature": (Case(IDENTIFIED, raw(b"{}", [("X-Request-Id", "test-1")])), 422),
 }
 
 
-@pytest.mark.parametrize(("body", "headers", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refusal_on_the_spot_has_the_bytes_of_the_long_way(talk, body, headers, status):
-    request = raw(body, [("X-Request-Id", "test-1"), *headers])
-    [short], paths, _ = talk(_exchange(request))
-    [long], _, _ = talk(_exchange(request), has_short_door=False)
+@pytest.mark.parametrize(("case", "status"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_on_the_spot_has_the_bytes_of_the_long_way(talk, case, status):
+    [short], paths, _ = talk(_exchange(case.fault))
+    [long], _, _ = talk(_exchange(case.fault), has_short_door=False)
     assert (short.status, paths) == (status, [])
     assert short.comparable(b"test-1") == long.comparable(b"test-1")
+    assert _codes(talk(_exchange(case.control))[0]) == [200]
 
 
 def test_a_request_may_be_split_anywhere(talk, answerer):
@@ -437,68 +443,88 @@ def test_a_client_who_does_not_read_is_waited_for(talk):
     talk(conversation)
 
 
+HOST = b"Host: localhost\r\n"
+LENGTH = b"Content-Length: %d\r\n" % len(BODY)
+END = b"\r\n\r\n"
+ACCEPTING = raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*")])
+ACCEPT = b"Accept: */*\r\n"
+OTHER = raw(line="GET /model HTTP/1.1", headers=[("X-A", "b")])
+
 MALFORMED = {
-    "no HTTP": b"hello\r\n\r\n",
-    "two hosts": raw(BODY, [("Host", "b.example")]),
-    "two content types": raw(BODY, [("Content-Type", "application/json"), ("Content-Type", "text/plain")]),
-    "two lengths": raw(BODY, [("Content-Length", "3")]),
-    "a length and chunks": raw(BODY, [("Transfer-Encoding", "chunked")]),
-    "a negative length": raw(BODY, length="-1"),
-    "a length with a sign": raw(BODY, length=f"+{len(BODY)}"),
-    "a length that is no number": raw(BODY, length="abc"),
-    "a space before the colon": raw(BODY, [("Accept ", "*/*")]),
-    "a NUL in a header": raw(BODY, [("X-Request-Id", "a\x00b")]),
-    "a bad target": raw(BODY, line="POST /pre dict HTTP/1.1"),
-    "HTTP/3.7": raw(BODY, line="POST /predict HTTP/3.7"),
+    "no HTTP": Case(PLAIN, b"hello\r\n\r\n"),
+    "two hosts": fault(PLAIN, HOST, HOST + b"Host: b.example\r\n"),
+    "a host that is none": fault(PLAIN, b"localhost", b"local host"),
+    "a port that is none": fault(PLAIN, b"localhost", b"localhost:65536"),
+    "two content types": fault(PLAIN, LENGTH, b"Content-Type: text/plain\r\n" + LENGTH),
+    "two lengths": fault(PLAIN, LENGTH, LENGTH + b"Content-Length: 3\r\n"),
+    "a length and chunks": fault(PLAIN, LENGTH, LENGTH + b"Transfer-Encoding: chunked\r\n"),
+    "a negative length": fault(PLAIN, b"Length: ", b"Length: -"),
+    "a length with a sign": fault(PLAIN, b"Length: ", b"Length: +"),
+    "a length that is no number": fault(PLAIN, LENGTH, b"Content-Length: abc\r\n"),
+    "a length of 21 digits": fault(PLAIN, LENGTH, b"Content-Length: %021d\r\n" % len(BODY)),
+    "a length beyond 64 bits": fault(PLAIN, LENGTH, b"Content-Length: %d\r\n" % (2**64 + len(BODY))),
+    "a space before the colon": fault(ACCEPTING, b"Accept:", b"Accept :"),
+    "a NUL in a header": fault(PLAIN, b"test-1", b"a\x00b"),
+    "a bad target": fault(PLAIN, b"/predict", b"/pre dict"),
+    "HTTP/3.7": fault(PLAIN, b"HTTP/1.1", b"HTTP/3.7"),
 }
 
 
 # the C parser takes these
 TOLERATED = {
-    "no host": raw(BODY, [("X-Request-Id", "test-1")], host=None),
-    "a folded header": raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*\r\n folded")]),
-    "a header folded with a tab": raw(BODY, [("X-Request-Id", "test-1"), ("Accept", "*/*\r\n\tfolded")]),
-    "a folded request line": raw(BODY, line="POST /predict HTTP/1.1\r\n X-Request-Id: test-1"),
-    "a bare LF": PLAIN.replace(b"\r\n", b"\n", 3),
-    "a bare LF before the end of the head": PLAIN.replace(b"\r\n\r\n", b"\n\r\n"),
-    "a bare LF at the end of the head": PLAIN.replace(b"\r\n\r\n", b"\r\n\n"),
-    "two bare LFs at the end of the head": PLAIN.replace(b"\r\n\r\n", b"\n\n"),
-    "two bare LFs, and a whole end in the body": PLAIN.replace(b"\r\n\r\n", b"\n\n") + b"\r\n\r\n",
-    "a bare LF before the request line": b"\n" + PLAIN,
-    "a long way, folded": raw(line="GET /model HTTP/1.1", headers=[("X-A", "b\r\n c")]),
-    "a long way without a host": raw(line="GET /model HTTP/1.1", host=None),
+    "no host": fault(PLAIN, HOST, b""),
+    "a folded header": fault(ACCEPTING, ACCEPT, b"Accept: */*\r\n folded\r\n"),
+    "a header folded with a tab": fault(ACCEPTING, ACCEPT, b"Accept: */*\r\n\tfolded\r\n"),
+    "a folded request line": fault(PLAIN, b" HTTP/1.1\r\n", b" HTTP/1.1\r\n X-A: b\r\n"),
+    "a bare LF": Case(PLAIN, PLAIN.replace(b"\r\n", b"\n", 3)),
+    "a bare LF before the end of the head": fault(PLAIN, END, b"\n\r\n"),
+    "a bare LF at the end of the head": fault(PLAIN, END, b"\r\n\n"),
+    "two bare LFs at the end of the head": fault(PLAIN, END, b"\n\n"),
+    "two bare LFs, and a whole end in the body": Case(PLAIN, PLAIN.replace(END, b"\n\n") + END),
+    "a bare LF before the request line": fault(PLAIN, b"POST", b"\nPOST"),
+    "a long way, folded": fault(OTHER, b"X-A: b\r\n", b"X-A: b\r\n c\r\n"),
+    "a long way without a host": fault(OTHER, HOST, b""),
 }
 REFUSED_HEADS = {**MALFORMED, **TOLERATED}
 
+malformed = pytest.mark.parametrize("case", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
 
-@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
-def test_malformed_requests_are_refused_alike_with_and_without_the_short_door(talk, request_bytes):
-    [short], _, _ = talk(_exchange(request_bytes))
-    [long], _, _ = talk(_exchange(request_bytes), has_short_door=False)
+
+@malformed
+def test_malformed_requests_are_refused_alike_with_and_without_the_short_door(talk, case):
+    [short], _, _ = talk(_exchange(case.fault))
+    [long], _, _ = talk(_exchange(case.fault), has_short_door=False)
     assert short.comparable(b"test-1" if b"test-1" in short.body else b"") == long.comparable(
         b"test-1" if b"test-1" in long.body else b""
     )
+    for has_short_door in (True, False):
+        assert _codes(talk(_exchange(case.control), has_short_door=has_short_door)[0]) == [200]
 
 
-@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
-def test_malformed_requests_are_refused_however_they_arrive(talk, request_bytes):
+@malformed
+def test_malformed_requests_are_refused_however_they_arrive(talk, case):
     for size in (1, 7, 50):
-        parts = [request_bytes[i : i + size] for i in range(0, len(request_bytes), size)]
-        answers, paths, is_closed = talk(_exchange(*parts))
-        assert (_codes(answers), paths, is_closed) == ([400], [], True), size
+        for request_bytes, expected in ((case.control, ([200], False)), (case.fault, ([400], True))):
+            parts = [request_bytes[i : i + size] for i in range(0, len(request_bytes), size)]
+            answers, paths, is_closed = talk(_exchange(*parts))
+            assert (_codes(answers), is_closed) == expected, size
+        assert paths == []
 
 
-@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
-def test_malformed_requests_behind_good_ones_are_refused(talk, request_bytes):
+@malformed
+def test_malformed_requests_behind_good_ones_are_refused(talk, case):
     for first in (PLAIN, KINDS["other"](0)):
-        answers, _, is_closed = talk(_exchange(first + request_bytes, count=2))
-        assert (_codes(answers), is_closed) == ([200, 400], True)
+        for second, expected in ((case.control, ([200, 200], False)), (case.fault, ([200, 400], True))):
+            answers, _, is_closed = talk(_exchange(first + second, count=2))
+            assert (_codes(answers), is_closed) == expected
 
 
-@pytest.mark.parametrize("request_bytes", REFUSED_HEADS.values(), ids=REFUSED_HEADS.keys())
-def test_a_malformed_request_is_refused_in_the_form_of_the_contract(talk, answerer, request_bytes):
-    [refusal], _, _ = talk(_exchange(request_bytes))
+@malformed
+def test_a_malformed_request_is_refused_in_the_form_of_the_contract(talk, answerer, case):
+    [refusal], _, _ = talk(_exchange(case.fault))
+    [answer], _, _ = talk(_exchange(case.control))
     body = json.loads(refusal.body)
+    assert (answer.status, answer.header("connection")) == (200, None)
     assert (refusal.header("content-type"), refusal.header("connection")) == ("application/problem+json", "close")
     assert (body["type"], body["status"]) == ("urn:rookery:problem:http", 400)
     assert body["request_id"] == refusal.header("x-request-id")
@@ -523,35 +549,48 @@ def test_only_the_head_is_judged(talk, request_bytes, size):
     assert (_codes(answers), paths, is_closed) == ([200, 200], [], False)
 
 
+CHUNKED = KINDS["chunked"](0)
+LAST = b"\r\n0\r\n"
 LIMITS = {
-    "a target that is too long": (raw(BODY, line=f"POST /{'a' * 5000} HTTP/1.1"), 414),
-    "a header that is too long": (raw(BODY, [("X-A", "a" * 9000)]), 431),
-    "too many headers": (raw(BODY, [("X-A", "a")] * 101), 431),
-    "an unknown transfer coding": (raw(BODY, [("Transfer-Encoding", "gzip, chunked")], length=None), 501),
-    "a head without an end": (b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * (64 << 10), 431),
+    "a target that is too long": (fault(PLAIN, b"/predict", b"/" + b"a" * 5000), 414),
+    "a header that is too long": (fault(ACCEPTING, b"Accept: ", b"Accept: " + b"a" * 9000), 431),
+    "too many headers": (fault(PLAIN, HOST, HOST + b"X-A: a\r\n" * 101), 431),
+    "an unknown transfer coding": (fault(CHUNKED, b"chunked", b"gzip, chunked"), 501),
+    "a head without an end": (
+        fault(OTHER, b"b\r\nContent-Length: 0\r\n\r\n", b"a" * (64 << 10)),
+        431,
+    ),
     "a chunk extension without an end": (
-        raw(b"1;" + b"a" * 1000, [("Transfer-Encoding", "chunked")], length=None) + b"a" * (65 << 10),
+        fault(CHUNKED, END + b"%x\r\n" % len(BODY), END + b"1;" + b"a" * (66 << 10)),
         400,
     ),
-    "trailers without an end": (
-        raw(b"0\r\n", [("Transfer-Encoding", "chunked")], length=None) + b"X-A: a\r\n" * (9 << 10),
-        431,
+    "trailers without an end": (fault(CHUNKED, LAST, LAST + b"X-A: a\r\n" * (9 << 10)), 431),
+    "chunks that are all framing": (
+        fault(CHUNKED, LAST, b"\r\n" + b"1;%s\r\n \r\n" % (b"a" * 1000) * 70 + LAST.lstrip()),
+        400,
+    ),
+    "many chunks of one byte": (
+        fault(CHUNKED, LAST, b"\r\n" + b"1\r\n \r\n" * 20_000 + LAST.lstrip()),
+        400,
     ),
 }
 
 
-@pytest.mark.parametrize(("request_bytes", "status"), LIMITS.values(), ids=LIMITS.keys())
-def test_what_is_too_long_or_unknown_is_refused_in_the_form_of_the_contract(talk, request_bytes, status):
-    parts = [request_bytes[i : i + 1000] for i in range(0, len(request_bytes), 1000)]
+@pytest.mark.parametrize(("case", "status"), LIMITS.values(), ids=LIMITS.keys())
+def test_what_is_too_long_or_unknown_is_refused_in_the_form_of_the_contract(talk, case, status):
+    parts = [case.fault[i : i + 1000] for i in range(0, len(case.fault), 1000)]
     [refusal], _, is_closed = talk(_exchange(*parts))
     assert (refusal.status, refusal.header("content-type"), is_closed) == (status, "application/problem+json", True)
     assert len(refusal.body) < 400
+    assert _codes(talk(_exchange(case.control))[0]) == [200]
 
 
-@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_requests_end_the_connection(talk, request_bytes):
-    answers, paths, is_closed = talk(_exchange(request_bytes))
+@pytest.mark.parametrize("case", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_requests_end_the_connection(talk, case):
+    answers, paths, is_closed = talk(_exchange(case.fault, PLAIN))
     assert (_codes(answers), paths, is_closed) == ([400], [], True)
+    answers, _, is_closed = talk(_exchange(case.control, PLAIN, count=2))
+    assert (_codes(answers), is_closed) == ([200, 200], False)
 
 
 def test_what_is_malformed_behind_a_prediction_does_not_spoil_it(talk):
@@ -611,16 +650,16 @@ def test_a_connection_is_not_idle_while_a_body_is_on_its_way(talk):
 
 
 UNENDING = {
-    "plain": (PLAIN[:-5], []),
-    "over the bridge": (KINDS["explain"](0)[:-5], ["/predict"]),
-    "in chunks": (KINDS["chunked"](0)[:-5], ["/predict"]),
+    "plain": (Case(PLAIN, PLAIN[:-5]), []),
+    "over the bridge": (Case(KINDS["explain"](0), KINDS["explain"](0)[:-5]), ["/predict"]),
+    "in chunks": (Case(KINDS["chunked"](0), KINDS["chunked"](0)[:-5]), ["/predict"]),
 }
 
 
-@pytest.mark.parametrize(("request_bytes", "paths"), UNENDING.values(), ids=UNENDING.keys())
-def test_a_body_that_stands_still_is_refused_and_its_connection_closed(talk, answerer, request_bytes, paths):
+@pytest.mark.parametrize(("case", "paths"), UNENDING.values(), ids=UNENDING.keys())
+def test_a_body_that_stands_still_is_refused_and_its_connection_closed(talk, answerer, case, paths):
     async def conversation(line: Line) -> None:
-        line.send(request_bytes)
+        line.send(case.fault)
         await line.settle()
         assert line.connection.judge(line.connection.active_at + 7.9) is None
         assert line.connection.judge(line.connection.active_at + 8.1) == "body"
@@ -633,6 +672,7 @@ def test_a_body_that_stands_still_is_refused_and_its_connection_closed(talk, ans
         assert line.connection._task.done()
 
     talk(conversation)
+    assert _codes(talk(_exchange(case.control))[0]) == [200]
 
 
 @pytest.mark.parametrize("request_bytes", [raw(BODY, length="20000"), raw(BODY, length="2000000")], ids=["door", "way"])
@@ -952,3 +992,74 @@ def test_a_head_that_comes_before_its_body_is_acknowledged_at_once(talk, path):
 
     acknowledged = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     assert talk(speak) == [[], [acknowledged] * 2]
+
+
+UNFINISHED = {
+    "a head": (b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"X-A: %s\r\n" % (b"a" * 600) * 80, b"\r\n"),
+    "a plain body": (raw(BODY.ljust(LOOP_BODY_BYTES))[:-1], b" "),
+}
+
+
+@pytest.mark.parametrize(("begin", "end"), UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_what_a_connection_holds_counts_and_is_refused_when_there_is_no_more(talk, bridges, begin, end):
+    budget = bridges["penguins"][True].bodies
+
+    async def conversation(line: Line) -> tuple[int, list[int]]:
+        line.send(begin)
+        held_bytes = budget.held_bytes
+        line.send(end)
+        return held_bytes, _codes(await line.wait_for(1))
+
+    held_bytes, codes = talk(conversation)
+    assert (codes, budget.held_bytes) == ([200], 0)
+    assert len(begin) - 1024 < held_bytes <= len(begin)
+    with Hold(budget) as others:
+        assert others.resize(budget.limit_bytes * 3 // 4)
+        small = [Hold(budget) for _ in range(budget.limit_bytes // 4 // SMALL_BYTES)]
+        assert all(one.resize(SMALL_BYTES) for one in small)
+        [refusal], _, is_closed = talk(_exchange(begin))
+        for one in small:
+            one.resize(0)
+    assert (refusal.status, refusal.header("retry-after"), is_closed) == (503, "1", True)
+    assert budget.held_bytes == 0
+
+
+def test_what_waits_behind_an_answer_counts_and_ends_the_connection_when_there_is_no_more(talk, bridges):
+    budget = bridges["penguins"][True].bodies
+
+    async def conversation(line: Line) -> tuple[int, bool]:
+        line.send(KINDS["explain"](0), PLAIN * 300)
+        return budget.held_bytes, line.transport.is_aborted
+
+    held_bytes, is_aborted = talk(conversation)
+    assert (held_bytes > 290 * len(PLAIN), is_aborted, budget.held_bytes) == (True, False, 0)
+    with Hold(budget) as others:
+        assert others.resize(budget.limit_bytes * 3 // 4)
+        assert talk(conversation)[1]
+    assert budget.held_bytes == 0
+
+
+def test_an_answer_with_connection_close_is_the_last_one(talk, answerers):
+    def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        is_last = environ["QUERY_STRING"] == "last"
+        start_response("200 OK", [("Content-Length", "2"), *([("Connection", "close")] if is_last else [])])
+        return [b"ok"]
+
+    bridge = Bridge(wsgi, answerers["penguins"], SETTINGS.max_body_bytes)
+
+    async def conversation(line: Line, query: str) -> tuple[list[int], bool]:
+        line.send(raw(BODY, line=f"POST /predict{query} HTTP/1.1") + raw(BODY) + raw(BODY))
+        answers = await line.wait_for(3)
+        await line.settle()
+        return _codes(answers), line.transport.is_closed
+
+    async def both() -> list[tuple[list[int], bool]]:
+        found = []
+        for query in ("?last", "?other"):
+            line = Line(bridge)
+            found.append(await conversation(line, query))
+            await line.hang_up()
+        return found
+
+    assert asyncio.run(both()) == [([200], True), ([200, 200, 200], False)]
+    bridge._thread.shutdown()
