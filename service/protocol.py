@@ -61,6 +61,7 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
     """
 
     _closed: bool
+    _body_receiver: Any
 
     def __init__(self, worker: Any) -> None:
         """Belong to a worker that has `deadlines`, and whose application has a budget for `bodies`."""
@@ -373,7 +374,7 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
         ):
             self._closed, self._lingers_until = True, time.monotonic() + LINGER_SECONDS
             self._held.resize(0)
-            self._gathered = bytearray()
+            self._gathered, self._body_receiver = bytearray(), None
             self.transport.write_eof()
             self._resume_reading()
         else:

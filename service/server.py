@@ -36,6 +36,9 @@ LANE_BUDGETS = 4
 # a declared length with more digits is over every limit, and slow or impossible to convert; the connection refuses it
 LENGTH_DIGITS = 20
 
+# a body is collected in parts of at least this size
+PART_BYTES = 64 << 10
+
 # the loop waits so long for the worker thread to let it go on; Python's own 5 ms is as long as a whole slice of work
 SWITCH_SECONDS = 0.0005
 
@@ -245,20 +248,24 @@ class Bridge:
             return body_too_large(self._max_body_bytes)
         if not held.resize(expected):
             return no_room_for_body()
-        # one growing buffer, which is not copied in the end: a list of small chunks takes twenty times their size
-        body, size, more = io.BytesIO(), 0, True
+        # a list of small chunks takes twenty times their size, and many large buffers that grow leave holes in the heap
+        parts, last, size, more = list[bytes](), bytearray(), 0, True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 # the client is gone, or sent nothing for too long and may still listen
                 return OtherHttpError(408, "The request did not arrive in time")
-            size += body.write(message["body"])
+            last += message["body"]
+            size += len(message["body"])
             if size > self._max_body_bytes:
                 return body_too_large(self._max_body_bytes)
             if size > held.size_bytes and not held.resize(size):
                 return no_room_for_body()
             more = message["more_body"]
-        return body.getvalue()
+            if len(last) >= PART_BYTES or not more:
+                parts.append(bytes(last))
+                last.clear()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _plain(reply: Reply) -> Answer:

@@ -1,4 +1,4 @@
-"""Every private name of Gunicorn that the service uses is one that the installed Gunicorn has, which is the pinned one."""
+"""Every private name of Gunicorn that the service uses exists in the installed Gunicorn, which is the pinned one."""
 
 from __future__ import annotations
 

@@ -112,13 +112,13 @@ def b3(bundle: Path, root: Path, count: int = 5000, seconds: float = 12) -> Resu
     with serving(bundle, root, descriptors=1024) as server:
         (worker,) = server.workers()
         assert server.predict(VALID).status == 200
-        before, log_bytes, cpu = _settled(worker), _log_bytes(server), _cpu_seconds(worker)
+        before, log_bytes, cpu = _settled(worker), _log_bytes(server), cpu_seconds(worker)
         with beside(flood, server.port, count, seconds) as result:
             wait(2)
             during = honest(server, 5, seconds / 2)
             made = result()
         ended = time.monotonic()
-        used = _cpu_seconds(worker) - cpu
+        used = cpu_seconds(worker) - cpu
         recovered = float("inf")
         while time.monotonic() < ended + 10 and recovered == float("inf"):
             with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ def _log_bytes(server: Server) -> int:
     return sum((server.folder / name).stat().st_size for name in ("stdout", "stderr"))
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.soak import fuzz, input_bodies, input_limits, table
+from tests.soak import fuzz, input_bodies, input_floods, input_limits, table
 from tests.soak.input_stock import Bench, Result, scratch, trained
 
 PROMISES: dict[str, Callable[[Bench], Result]] = {
@@ -23,6 +23,8 @@ PROMISES: dict[str, Callable[[Bench], Result]] = {
     "A4": input_limits.a4,
     "A5": input_limits.a5,
     "A6": input_limits.a6,
+    "A6h": input_floods.a6h,
+    "A6c": input_floods.a6c,
     "A7": input_bodies.a7,
     "A8": input_bodies.a8,
     "A9": input_bodies.a9,
@@ -35,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.input", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="A1", choices=PROMISES, help="promises to try (default: all)")
     parser.add_argument("--seconds", type=int, default=300, help="how long to fuzz (default: 300)")
+    parser.add_argument("--attack-seconds", type=int, default=30, help="how long A6h and A6c attack (default: 30)")
     given = parser.parse_args(arguments)
     logging.getLogger("service").addHandler(logging.NullHandler())
     with scratch() as root:
-        bench = Bench(root, trained(root), given.seconds)
+        bench = Bench(root, trained(root), given.seconds, given.attack_seconds)
         try:
             return table.run({name: partial(PROMISES[name], bench) for name in given.only or PROMISES})
         finally:

@@ -22,11 +22,13 @@ class Bench:
 
     Attributes:
         seconds: how long to fuzz.
+        attack_seconds: how long clients attack beside honest ones.
     """
 
     root: Path
     models: dict[str, Path]
     seconds: int
+    attack_seconds: int = 30
     _servers: dict[frozenset[tuple[str, str]], Server] = field(default_factory=dict)
 
     def server(self, model: str = "penguins", purpose: str = "", **settings: str) -> Server:
