@@ -251,6 +251,11 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
         return self._stage != BODY and not self._raw
 
     @property
+    def is_lingering(self) -> bool:
+        """Whether the last answer is out and what still comes is dropped."""
+        return self._lingers_until is not None
+
+    @property
     def has_asked(self) -> bool:
         """Whether a request has come over this connection."""
         return self._count > 0
@@ -349,7 +354,7 @@ class TimedProtocol(ASGIProtocol):  # type: ignore[misc]
         async def send_and_close(message: dict[str, Any]) -> None:
             nonlocal is_last
             if message["type"] == "http.response.start":
-                is_last = (b"connection", b"close") in message["headers"]
+                is_last = (b"connection", b"close") in message.get("headers", ())
             await send(message)
             if is_last and message["type"] == "http.response.body" and not message.get("more_body"):
                 self._close_transport()

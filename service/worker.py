@@ -84,9 +84,9 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         return False
 
     def _evict(self, count: int) -> None:
-        """Close some of the connections that wait for a request, first those that have never sent one."""
-        waiting = [one for one in self.connections if one.is_waiting]
-        waiting.sort(key=lambda one: (one.has_asked, one.active_at))
+        """Close some of the connections that are done or wait for a request, of these the silent ones first."""
+        waiting = [one for one in self.connections if one.is_lingering or one.is_waiting]
+        waiting.sort(key=lambda one: (not one.is_lingering, one.has_asked, one.active_at))
         for connection in waiting[:count]:
             connection.cut_off()
         self._ended["evicted"] += len(waiting[:count])

@@ -41,10 +41,12 @@ class Idler:
 class Guest:
     """A connection as the worker sees it when room is short or the end is near."""
 
-    def __init__(self, is_waiting: bool, has_asked: bool = True, active_at: float = 0) -> None:
+    def __init__(
+        self, is_waiting: bool, has_asked: bool = True, active_at: float = 0, is_lingering: bool = False
+    ) -> None:
         """Wait, or not, since some time."""
         self.is_waiting, self.has_asked, self.active_at = is_waiting, has_asked, active_at
-        self.is_aborted = False
+        self.is_aborted, self.is_lingering = False, is_lingering
 
     def cut_off(self) -> None:
         """Be closed at once."""
@@ -148,6 +150,18 @@ def test_before_there_is_no_room_those_who_never_asked_are_closed_then_the_idle(
     assert [record.evicted for record in caplog.records if record.message == "connections.closed"] == [3]
     worker.loop.run_until_complete(asyncio.sleep(0))
     assert not worker._is_evicting
+    worker.loop.close()
+
+
+def test_those_that_have_had_their_last_answer_make_room_before_all_others(worker):
+    worker.loop = asyncio.new_event_loop()
+    worker.max_connections = 10
+    done = [Guest(False, True, 9.0, is_lingering=True), Guest(False, True, 8.0, is_lingering=True)]
+    others = [Guest(False) for _ in range(5)] + [Guest(True, False), Guest(True)]
+    worker.connections.update([*done, *others])
+    assert worker.has_room()
+    assert [one.is_aborted for one in done] == [True, True]
+    assert not any(one.is_aborted for one in others)
     worker.loop.close()
 
 
