@@ -11,14 +11,19 @@ from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.admission import Admission, overloaded
 from service.answer import Answerer, request_id_for
+from service.closing import WHOLE, to_bytes
 from service.form import Call
+from service.hosts import LENGTH_DIGITS, is_host
 from service.monitor import PREDICT
-from service.protocol import LENGTH_DIGITS, WHOLE, TimedProtocol, is_host, to_bytes
+from service.protocol import TimedProtocol
 from service.server import LOOP_BODY_BYTES
 
 # what the short door reads; each may stand once
 READ = frozenset(
-    (b"host", b"content-type", b"accept", b"x-request-id", b"x-forwarded-for", b"traceparent", b"x-cloud-trace-context")
+    (
+        *(b"host", b"connection", b"content-type", b"accept", b"x-request-id"),
+        *(b"x-forwarded-for", b"traceparent", b"x-cloud-trace-context"),
+    )
 )
 # what asks for more than a plain answer
 SPECIAL = frozenset((b"origin", b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"))

@@ -16,6 +16,7 @@ from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, ServiceError
 from service.form import to_call
+from service.hosts import LENGTH_DIGITS
 from service.memory import Budget, Hold
 from service.monitor import PREDICT, WAITED
 from service.reply import Reply
@@ -32,9 +33,6 @@ LOOP_BODY_BYTES = 24 << 10
 
 # batches and explanations take longer than single rows, and may wait for longer: this often the budget
 LANE_BUDGETS = 4
-
-# a declared length with more digits is over every limit, and slow or impossible to convert; the connection refuses it
-LENGTH_DIGITS = 20
 
 # a body is collected in parts of at least this size
 PART_BYTES = 64 << 10

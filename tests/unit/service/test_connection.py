@@ -406,6 +406,7 @@ ENDS = {
     "HTTP/1.0 without a host": raw(BODY, line="POST /predict HTTP/1.0", host=None),
     "close": raw(BODY, [("Connection", "close")]),
     "close among others": raw(BODY, [("Connection", "keep-alive, close")]),
+    "close, and another header that says otherwise": raw(BODY, [("Connection", "close"), ("Connection", "keep-alive")]),
     "close in capitals": raw(BODY, [("CONNECTION", "CLOSE")]),
 }
 
