@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,7 +28,11 @@ BATCH = b'"instances"'
 
 
 class Native(Form):
-    """JSON in the shape of the HTTP contract; keeps nothing of a call, so one serves them all."""
+    """JSON in the shape of the HTTP contract; keeps nothing of a call, so one serves them all.
+
+    Attributes:
+        quick_bytes: a body so short is soon answered, whatever it holds; without a model any is.
+    """
 
     protocol, route = "rookery", "/predict"
     content_type = JSON
@@ -35,9 +40,11 @@ class Native(Form):
     def __init__(self, state: State, settings: Settings) -> None:
         """Derive everything from the manifest once; without a model it only refuses."""
         self._state, self._max_instances = state, settings.max_instances
+        self.quick_bytes: float = math.inf
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self._limits = Limits.of(manifest.features, settings.max_instances)
+            self.quick_bytes = self._limits.quick_bytes
             self.accept = Accept(manifest, settings.max_instances) if settings.fast_path else None
             self.renderer = Renderer(manifest, state.digest, is_fallback=state.is_fallback)
 
@@ -55,6 +62,10 @@ class Native(Form):
         """Make what the first answers do without: called in a thread of its own once the service listens."""
         if isinstance(self._state, Ready):
             _ = self.judge
+
+    def rows(self, body: bytes, *, is_raw: bool) -> int:
+        """Return about how many rows a body of any protocol may hold, see `Limits.rows`; none without a model."""
+        return self._limits.rows(body, is_raw=is_raw) if isinstance(self._state, Ready) else 0
 
     def open(self, call: Call) -> Options:
         """See `Form.open`."""

@@ -16,6 +16,7 @@ from service.answer import Answerer, body_too_large, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, ServiceError
 from service.form import to_call
+from service.instances import DEFAULTS, wanted
 from service.monitor import PREDICT, WAITED
 from service.reply import Reply
 from service.wsgi import Answer, call_wsgi, to_environ
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
-LOOP_BODY_BYTES = 24 << 10
+# larger bodies, and those with more rows, are answered in the worker thread, so that nobody waits behind them
+LOOP_BODY_BYTES, LOOP_ROWS = 24 << 10, 256
+# the same where every row has to be looked at whatever is wrong with it, or may have to be converted
+LOOP_ROWS_WITH_OPTIONS = 16
+RAW_TENSORS = "HTTP_INFERENCE_HEADER_CONTENT_LENGTH"
 
 # batches and explanations take longer than single rows, and may wait for longer: this often the budget
 LANE_BUDGETS = 4
@@ -55,6 +59,9 @@ class Turn:
             self._answer.set_result(None if has_expired else self._work())
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
             self._answer.set_exception(error)
+        finally:
+            # the error, its traceback, this frame and the answer would hold each other, and the request with them
+            del self
 
 
 class Bridge:
@@ -110,20 +117,27 @@ class Bridge:
         if environ["REQUEST_METHOD"] != "POST":
             # probes and pages wait for nobody
             answer: Answer | None = call_wsgi(self._wsgi, environ)
-        elif b"explain" in scope["query_string"]:
-            answer = await self._answer_beside(environ, "explanation", len(body))
-        elif len(body) > LOOP_BODY_BYTES:
-            answer = await self._answer_beside(environ, "batch", len(body))
-        elif "HTTP_CONTENT_ENCODING" in environ:
-            # a small body may be a large one once it is unpacked
-            answer = await self._answer_beside(environ, "packed", len(body))
         else:
-            answer = await self._answer_in_turn(environ)
+            kind = self._kind_beside(environ, body)
+            answer = await (
+                self._answer_in_turn(environ) if kind is None else self._answer_beside(environ, kind, len(body))
+            )
         if answer is None:
             answer = _plain(self._refuse(overloaded(), environ))
         status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
+
+    def _kind_beside(self, environ: dict[str, Any], body: bytes) -> str | None:
+        """Return the kind of a request that would hold up the loop, as the lane counts it; None if it would not."""
+        options = wanted(environ["QUERY_STRING"])
+        if options.explain:
+            return "explanation"
+        most = LOOP_ROWS if options == DEFAULTS else LOOP_ROWS_WITH_OPTIONS
+        if len(body) > LOOP_BODY_BYTES or self.answerer.native.rows(body, is_raw=RAW_TENSORS in environ) > most:
+            return "batch"
+        # a small body may be a large one once it is unpacked
+        return "packed" if "HTTP_CONTENT_ENCODING" in environ else None
 
     @property
     def in_flight(self) -> tuple[int, int]:
