@@ -159,8 +159,11 @@ class Invocations(Form):
 
     def _known(self, columns: list[Any]) -> list[str]:
         """Return the columns that are features; a header of the answer warns of the others."""
-        known = [name for name in columns if isinstance(name, str) and name in self._intake.names]
-        others = [name for name in columns if name not in known]
+        names = frozenset(self._intake.names)
+        known: list[str] = []
+        others: list[Any] = []
+        for name in columns:
+            (known if isinstance(name, str) and name in names else others).append(name)
         if others:
             named = ", ".join(_plain(name) for name in others[:MOST_NAMED])
             rest = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
