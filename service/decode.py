@@ -39,14 +39,8 @@ CONTAINERS = frozenset((dict, list))
 SLACK = 1024
 # from here on numpy counts faster than bytes do, in slices that stay in the processor's cache
 VECTOR_BYTES, SLICE_BYTES = 8 << 10, 128 << 10
-# as JSON spells a letter at its longest: \uXXXX
-ESCAPE_BYTES = 6
 # a text so long is decoded whatever it is, as a slip gets a refusal of its own; protocols have texts of the caller's
 TEXT_BYTES, FREE_TEXT_BYTES = 16 << 10, 64 << 10
-# what 400 rows of nothing have, which is about what 20 rows cost of which every value is in another unit
-QUICK_BYTES = 8 << 10
-# a value by name with its marks, and one as raw bytes
-VALUE_BYTES, RAW_VALUE_BYTES = 24, 4
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -60,7 +54,6 @@ class Limits:
         row_quotes: quotation marks of one row.
         row_commas: commas of one row.
         text_bytes: longest text, as it is spelt.
-        quick_bytes: a body so short is soon answered, whatever it holds.
         least_rows: rows that quotes and commas are counted for however few brackets there are.
     """
 
@@ -69,7 +62,6 @@ class Limits:
     row_quotes: int
     row_commas: int
     text_bytes: int
-    quick_bytes: int
     least_rows: int = 1
 
     @property
@@ -83,10 +75,7 @@ class Limits:
         brackets = sum(max((v.count("{") + v.count("[") for v in f.values), default=0) for f in features)
         quotes = sum(4 + max((v.count('"') for v in f.values), default=0) for f in features)
         commas = sum(1 + max((v.count(",") for v in f.values), default=0) for f in features)
-        marks, text_bytes = max_instances * (1 + brackets) + 32, _longest(features, TEXT_BYTES)
-        # of a model with many features one row is long
-        row_bytes = sum(len(feature.name) + VALUE_BYTES for feature in features)
-        return cls(max_instances, marks, quotes, commas, text_bytes, max(QUICK_BYTES, 2 * row_bytes))
+        return cls(max_instances, max_instances * (1 + brackets) + 32, quotes, commas, _longest(features, TEXT_BYTES))
 
     @classmethod
     def of_columns(cls, features: Sequence[Feature], max_instances: int) -> Limits:
@@ -95,25 +84,13 @@ class Limits:
         marks = rows.marks + (max_instances + 8) * len(features)
         text_bytes = _longest(features, FREE_TEXT_BYTES)
         quotes, commas = 2 * rows.row_quotes + 16, 2 * rows.row_commas + 8
-        return cls(max_instances, marks, quotes, commas, text_bytes, rows.quick_bytes, max_instances)
-
-    def rows(self, body: bytes, *, is_raw: bool = False) -> int:
-        """Return about how many rows a body may hold, by counting what separates them and their values.
-
-        Args:
-            body: JSON, CSV, or tensors.
-            is_raw: whether most of it are the raw bytes of tensors.
-        """
-        if is_raw:
-            return len(body) // (RAW_VALUE_BYTES * self.row_commas)
-        signs = (body.count(sign) for sign in (b"\n", b"\r"))
-        return max(body.count(b"{") + body.count(b"["), body.count(b",") // self.row_commas, *signs)
+        return cls(max_instances, marks, quotes, commas, text_bytes, max_instances)
 
 
 def _longest(features: Sequence[Feature], least: int) -> int:
-    """Return how many bytes the longest name or value has, every letter spelt as an escape; `least` if that is more."""
+    """Return how many bytes the longest name or value has, every letter spelt as one escape or two; `least` if more."""
     texts = (text for feature in features for text in (feature.name, *feature.values))
-    return max(least, *(ESCAPE_BYTES * len(text.encode("utf-16-le")) // 2 for text in texts))
+    return max(least, *(len(r"\u0000") * (len(text) + sum(letter > "\uffff" for letter in text)) for text in texts))
 
 
 def refuse_excess(body: bytes, limits: Limits) -> None:

@@ -1,20 +1,20 @@
-"""The marshmallow schema built from the manifest: the one definition of what is valid, and the words of a refusal."""
+"""What the schema says about a decoded body: which instances are valid, and the words of a refusal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from marshmallow import RAISE, Schema, ValidationError, fields, missing
+from marshmallow import RAISE, ValidationError, missing
 
 from model import units
-from model.domain import Feature, FloatMatrix, Value, Violation, check, number_text, to_matrix, unit_message
+from model.domain import FloatMatrix, Value, Violation, number_text, to_matrix, unit_message
 from model.predictor import Predictor
 from service.decode import json_type, too_many
 from service.errors import MAX_PROBLEMS, ImplausibleValue, InvalidInstance, Problem, ServiceError, pointer
+from service.instance_schema import UNKNOWN, Fault, instance_schema
 from service.instances import DEFAULTS, NONE, Conversion, Instances, Options, row_pointer
 
 # rows of a batch, and the names of their columns if they are arrays → float32, shape (n, d), and the positions of those
@@ -32,18 +32,6 @@ MOST_CONVERTED = 1_000
 UNNAMED = {True: InvalidInstance(), False: ImplausibleValue()}
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A problem of one field, before its place in the body is known."""
-
-    code: str
-    message: str
-    violation: Violation | None = None
-
-
-UNKNOWN = Fault("unknown", "is not a feature of this model")
-
-
 class Finding(NamedTuple):
     """What one instance is.
 
@@ -58,52 +46,6 @@ class Finding(NamedTuple):
     conversions: tuple[Conversion, ...] = ()
     problems: Sequence[Problem] = ()
     is_invalid: bool = False
-
-
-class FeatureField(fields.Field[Any]):
-    """One feature: strict about the type, then judged by `model.domain.check`."""
-
-    def __init__(self, feature: Feature) -> None:
-        """Build the field and its messages from the manifest's feature."""
-        words = feature.words + (" (null if not measured)" if feature.nullable else "")
-        super().__init__(
-            required=True,
-            allow_none=feature.nullable,
-            error_messages={
-                "required": [Fault("missing", f"required: {words}")],
-                "null": [Fault("null", f"must not be null: {words}")],
-            },
-            metadata={"description": feature.description},
-        )
-        self.feature = feature
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        """Return the value as it is, or say what is wrong with it."""
-        fault = self.type_fault(value)
-        if fault is not None:
-            raise ValidationError([fault])
-        violation = check(self.feature, value)
-        if violation is not None:
-            raise ValidationError([Fault(violation.code, violation.message, violation)])
-        return value
-
-    def type_fault(self, value: object) -> Fault | None:
-        """Judge the JSON type alone."""
-        if self.feature.is_category:
-            return None if isinstance(value, str) else Fault("type", f"must be a string, not {json_type(value)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return Fault("type", f"must be a number, not {json_type(value)}")
-        if self.feature.dtype == "int" and isinstance(value, float) and not value.is_integer():
-            return Fault("type", "must be a whole number")
-        return None
-
-
-def instance_schema(features: Sequence[Feature]) -> type[Schema]:
-    """Return the schema of one instance; every feature is required, nothing else is allowed."""
-    members: dict[str, Any] = {feature.name: FeatureField(feature) for feature in features}
-    schema = Schema.from_dict(members, name="Instance")
-    schema.error_messages = {"unknown": UNKNOWN}  # type: ignore[dict-item]
-    return schema
 
 
 class Judge:

@@ -21,8 +21,8 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.connection import Connection
-from service.decode import QUICK_BYTES
 from service.loader import NotReady
+from service.native import QUICK_BYTES
 from service.server import LOOP_BODY_BYTES, Bridge
 from tests.unit.service.bodies import write_body
 from tests.unit.service.calls import ADELIE, ROWS, SETOSA, ask, encode

@@ -18,9 +18,10 @@ from marshmallow import RAISE, ValidationError
 from model.domain import Feature
 from service.answer import Answerer
 from service.errors import MAX_ECHO, MAX_PROBLEMS, ImplausibleValue, InvalidInstance, ServiceError, TooManyInstances
+from service.instance_schema import instance_schema
 from service.instances import DEFAULTS, Conversion, Options
 from service.render import Renderer
-from service.schemas import MOST_CONVERTED, MOST_COUNTED, MOST_ROW_PROBLEMS, Judge, instance_schema
+from service.schemas import MOST_CONVERTED, MOST_COUNTED, MOST_ROW_PROBLEMS, Judge
 from tests.unit.service.calls import ADELIE, PLOT, SETOSA
 
 CONVERT = Options(convert_units=True)
@@ -406,7 +407,13 @@ def test_a_feature_may_be_called_like_a_member_of_the_schema(judges, plots, name
     assert [(f"/{name}", "missing")] == [(p.pointer, p.code) for p in _refused(judge, {}).problems]
 
 
-VALUE = st.none() | st.booleans() | st.integers(-100, 100) | st.floats(allow_nan=False) | st.sampled_from(["clay", "x"])
+VALUE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-100, 100)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["clay", "x"])
+)
 NAME = st.sampled_from([*PLOT, "island", "load", "fields"])
 
 
