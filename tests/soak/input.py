@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.soak import fuzz, input_bodies, input_limits, table
+from tests.soak import fuzz, input_bodies, input_limits, refusals, table
 from tests.soak.input_stock import Bench, Result, scratch, trained
 
 PROMISES: dict[str, Callable[[Bench], Result]] = {
@@ -23,6 +23,7 @@ PROMISES: dict[str, Callable[[Bench], Result]] = {
     "A4": input_limits.a4,
     "A5": input_limits.a5,
     "A6": input_limits.a6,
+    "A6r": refusals.a6_in_a_row,
     "A7": input_bodies.a7,
     "A8": input_bodies.a8,
     "A9": input_bodies.a9,
