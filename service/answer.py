@@ -111,7 +111,7 @@ class Answerer:
     def _predict(self, call: Call, form: Form, request_id: str, start: float) -> Reply:
         """Take the stairs, timing each."""
         if self._rates is not None:
-            self._rates.refuse_excess(caller_of(call.forwarded, call.peer))
+            self._rates.refuse_excess(caller_of(call.forwarded, call.peer, self._settings.trusted_proxies))
         self.require_model()
         options = form.open(call)
         instances = form.decode(self._plain(call), options)

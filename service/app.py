@@ -184,7 +184,8 @@ def _note(app: Flask, answerer: Answerer) -> None:
         if not isinstance(response, Answered):
             environ, route = request.environ, "" if request.url_rule is None else request.url_rule.rule
             began, wait, request_id = environ[BEGAN], environ.get(WAITED, 0.0), response.headers["X-Request-Id"]
-            refusal, protocol = environ.get(REFUSAL), dialects.of(request.path).protocol
+            # an error that stays in the request it is about would stay until the garbage collector runs
+            refusal, protocol = environ.pop(REFUSAL, None), dialects.of(request.path).protocol
             if refusal is not None:
                 monitor.note_refusal(refusal, request_id, route=route, protocol=protocol, began=began, wait=wait)
             else:

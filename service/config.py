@@ -108,6 +108,13 @@ class Settings:
         values.rate,
         "requests of one caller, such as `100/second`; more are refused with 429",
     )
+    trusted_proxies: int = _setting(
+        "ROOKERY_TRUSTED_PROXIES",
+        0,
+        values.integer(0, 10),
+        "addresses at the end of `X-Forwarded-For` that proxies in front have written, for `ROOKERY_RATE_LIMIT`; "
+        "`0` counts by the connection's address, 1 is right on Cloud Run",
+    )
     bind_host: str = _setting(
         "ROOKERY_BIND_HOST", "127.0.0.1", values.host, "address to listen on; the image sets 0.0.0.0"
     )

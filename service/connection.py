@@ -118,7 +118,7 @@ class Connection(TimedProtocol):
             and worker.nr + 1 < worker.max_requests
             and not self._is_stuck()
         ):
-            self._head = _plain_head(self._callback_parser)
+            self._head = _plain_head(self._callback_parser, min(self._answerer.native.quick_bytes, LOOP_BODY_BYTES))
         return self._head is not None
 
     def _on_message_complete(self) -> None:
@@ -206,14 +206,14 @@ def _refusal(answerer: Answerer) -> Refusal:
     return Refusal(answerer)
 
 
-def _plain_head(parser: Any) -> Head | None:
-    """Return the headers that matter of a small, plain `POST /predict`, or None."""
+def _plain_head(parser: Any, most_bytes: float) -> Head | None:
+    """Return the headers that matter of a plain `POST /predict` with a body of so many bytes at most, or None."""
     if (
         parser.path != b"/predict"
         or parser.method != b"POST"
         or parser.http_version != (1, 1)
         or not parser.should_keep_alive
-        or not 0 <= (-1 if parser.content_length is None else parser.content_length) <= LOOP_BODY_BYTES
+        or not 0 <= (-1 if parser.content_length is None else parser.content_length) <= most_bytes
     ):
         return None
     head: Head = {}

@@ -39,6 +39,8 @@ CONTAINERS = frozenset((dict, list))
 SLACK = 1024
 # from here on numpy counts faster than bytes do, in slices that stay in the processor's cache
 VECTOR_BYTES, SLICE_BYTES = 8 << 10, 128 << 10
+# a text so long is decoded whatever it is, as a slip gets a refusal of its own; protocols have texts of the caller's
+TEXT_BYTES, FREE_TEXT_BYTES = 16 << 10, 64 << 10
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -51,6 +53,7 @@ class Limits:
         marks: opening brackets.
         row_quotes: quotation marks of one row.
         row_commas: commas of one row.
+        text_bytes: longest text, as it is spelt.
         least_rows: rows that quotes and commas are counted for however few brackets there are.
     """
 
@@ -58,6 +61,7 @@ class Limits:
     marks: int
     row_quotes: int
     row_commas: int
+    text_bytes: int
     least_rows: int = 1
 
     @property
@@ -71,14 +75,22 @@ class Limits:
         brackets = sum(max((v.count("{") + v.count("[") for v in f.values), default=0) for f in features)
         quotes = sum(4 + max((v.count('"') for v in f.values), default=0) for f in features)
         commas = sum(1 + max((v.count(",") for v in f.values), default=0) for f in features)
-        return cls(max_instances, max_instances * (1 + brackets) + 32, quotes, commas)
+        return cls(max_instances, max_instances * (1 + brackets) + 32, quotes, commas, _longest(features, TEXT_BYTES))
 
     @classmethod
     def of_columns(cls, features: Sequence[Feature], max_instances: int) -> Limits:
         """Return the limits of bodies that may hold columns, each value as an array of its own, and as many others."""
         rows = cls.of(features, max_instances)
         marks = rows.marks + (max_instances + 8) * len(features)
-        return cls(max_instances, marks, 2 * rows.row_quotes + 16, 2 * rows.row_commas + 8, max_instances)
+        text_bytes = _longest(features, FREE_TEXT_BYTES)
+        quotes, commas = 2 * rows.row_quotes + 16, 2 * rows.row_commas + 8
+        return cls(max_instances, marks, quotes, commas, text_bytes, max_instances)
+
+
+def _longest(features: Sequence[Feature], least: int) -> int:
+    """Return how many bytes the longest name or value has, every letter spelt as one escape or two; `least` if more."""
+    texts = (text for feature in features for text in (feature.name, *feature.values))
+    return max(least, *(len(r"\u0000") * (len(text) + sum(letter > "\uffff" for letter in text)) for text in texts))
 
 
 def refuse_excess(body: bytes, limits: Limits) -> None:
@@ -88,7 +100,7 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
         MalformedBody: it is empty.
         AmbiguousBody: it is over a limit and deeper than 8.
         TooManyInstances: it has more brackets than any valid body.
-        BodyTooLarge: it has more strings or values than any valid body with as many brackets.
+        BodyTooLarge: it has more strings or values than any valid body with as many brackets, or a longer text.
     """
     if not body:
         raise MalformedBody([Problem("", "malformed", "the body is empty; send a JSON object")])
@@ -106,6 +118,33 @@ def refuse_excess(body: bytes, limits: Limits) -> None:
             _refuse_depth(body[:PREFIX_BYTES])
             message = f"holds {found} {name}, more than any valid body with as many rows"
             raise BodyTooLarge([Problem("", "body_too_large", message)])
+    if has_long_text(body, limits.text_bytes):
+        _refuse_depth(body[:PREFIX_BYTES])
+        message = f"holds a text of more than {limits.text_bytes} bytes, longer than any that is read"
+        raise BodyTooLarge([Problem("", "body_too_large", message)])
+
+
+def has_long_text(body: bytes, most: int) -> bool:
+    """Whether a string of a JSON body has more than so many bytes, looked for from quotation mark to quotation mark."""
+    if len(body) <= most:
+        return False
+    if b"\\" in body:
+        # neither ends a string, and both are as long as before
+        body = body.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    counted = at = marks = 0
+    while len(body) - at > most:
+        last = body.rfind(b'"', at, at + most + 1)
+        if last >= 0:
+            at = last + 1
+            continue
+        # so many bytes without a mark: a string if an odd number of marks stands before
+        marks += body.count(b'"', counted, at)
+        if marks % 2:
+            return True
+        counted, at = at, body.find(b'"', at) + 1
+        if not at:
+            return False
+    return False
 
 
 def has_endless_number(body: bytes) -> bool:

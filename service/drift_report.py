@@ -30,11 +30,10 @@ def report(tally: Tally, digest: str, manifest: Manifest) -> dict[str, Any]:
     Raises:
         NoModel: drift is not counted.
     """
-    found = totals(tally.ledger)
     watched = tally.watched
     if watched is None:
         raise NoModel(detail="The model has too many features for drift to be counted.")
-    rows = found[f.DRIFT_ROWS].series
+    rows = totals(tally.ledger)[f.DRIFT_ROWS].series
     counts = [
         np.array([rows[digest, one.kind, one.name, bin_][0] for bin_ in one.bins], dtype=np.int64)
         for one in watched.variables

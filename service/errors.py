@@ -201,6 +201,12 @@ def document(refusal: ServiceError) -> dict[str, Any]:
     return body
 
 
+def row_document(refusal: ServiceError) -> dict[str, Any]:
+    """Return what a batch answers in the place of a bad row; where nothing is named, type and status alone."""
+    found = document(refusal)
+    return found if refusal.problems else {"type": found["type"], "status": found["status"]}
+
+
 def internal_error() -> ServiceError:
     """Return the opaque refusal for what is our fault."""
     return ServiceError(

@@ -36,6 +36,8 @@ PARAMETERS = {
     "on_error": {"row": True, "refuse": False},
     "on_unit": {"convert": True, "refuse": False},
 }
+# a query with more is not read; all that there are can be refused one by one
+MOST_PARAMETERS = 20
 
 
 def parse_options(query: str) -> Options:
@@ -46,6 +48,9 @@ def parse_options(query: str) -> Options:
     """
     if not query:
         return DEFAULTS
+    if query.count("&") >= MOST_PARAMETERS:
+        message = f"more than {MOST_PARAMETERS} parameters; known: {', '.join(PARAMETERS)}"
+        raise InvalidParameter([Problem("", "unknown", message)])
     chosen: dict[str, bool] = {}
     problems = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -62,6 +67,14 @@ def parse_options(query: str) -> Options:
     if problems:
         raise InvalidParameter(problems)
     return Options(chosen.get("explain", False), chosen.get("on_error", False), chosen.get("on_unit", False))
+
+
+def wanted(query: str) -> Options:
+    """Return the options that a query asks for, and the defaults where `parse_options` refuses it."""
+    try:
+        return parse_options(query)
+    except InvalidParameter:
+        return DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)

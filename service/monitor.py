@@ -181,8 +181,10 @@ class Monitor:
     def note(self, call: Served) -> None:
         """Note a finished call; from any thread."""
         self._noted.append(call)
-        if call.instances is not None:
-            self._rows += call.instances.matrix.shape[0]
+        instances = call.instances
+        if instances is not None:
+            # also those that failed: their errors are held as long
+            self._rows += instances.matrix.shape[0] + len(instances.failures)
         if len(self._noted) >= FEW_CALLS or self._rows >= MOST_ROWS:
             self._when_few()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,10 +25,18 @@ if TYPE_CHECKING:
 
 # a batch that spells its key with escapes is read slowly, and alike
 BATCH = b'"instances"'
+# so short a body is soon answered: twenty rows of which every value is in another unit, or a few hundred that are wrong
+QUICK_BYTES = 8 << 10
+# a value by name with its marks, and one as raw bytes
+VALUE_BYTES, RAW_VALUE_BYTES = 24, 4
 
 
 class Native(Form):
-    """JSON in the shape of the HTTP contract; keeps nothing of a call, so one serves them all."""
+    """JSON in the shape of the HTTP contract; keeps nothing of a call, so one serves them all.
+
+    Attributes:
+        quick_bytes: a body so short is soon answered, whatever it holds; without a model any is.
+    """
 
     protocol, route = "rookery", "/predict"
     content_type = JSON
@@ -35,9 +44,13 @@ class Native(Form):
     def __init__(self, state: State, settings: Settings) -> None:
         """Derive everything from the manifest once; without a model it only refuses."""
         self._state, self._max_instances = state, settings.max_instances
+        self.quick_bytes: float = math.inf
         if isinstance(state, Ready):
             manifest = state.predictor.manifest
             self._limits = Limits.of(manifest.features, settings.max_instances)
+            # of a model with many features one row is long
+            row_bytes = sum(len(feature.name) + VALUE_BYTES for feature in manifest.features)
+            self.quick_bytes = max(QUICK_BYTES, 2 * row_bytes)
             self.accept = Accept(manifest, settings.max_instances) if settings.fast_path else None
             self.renderer = Renderer(manifest, state.digest, is_fallback=state.is_fallback)
 
@@ -55,6 +68,24 @@ class Native(Form):
         """Make what the first answers do without: called in a thread of its own once the service listens."""
         if isinstance(self._state, Ready):
             _ = self.judge
+
+    def rows(self, body: bytes, *, is_raw: bool) -> int:
+        """Return about how many rows a body may hold, by counting what separates them and their values.
+
+        Args:
+            body: of any protocol: JSON, CSV, or tensors.
+            is_raw: whether most of it are the raw bytes of tensors.
+
+        Returns:
+            0 without a model, as nothing is read then.
+        """
+        if not isinstance(self._state, Ready):
+            return 0
+        values = self._limits.row_commas
+        if is_raw:
+            return len(body) // (RAW_VALUE_BYTES * values)
+        brackets = body.count(b"{") + body.count(b"[")
+        return max(brackets, body.count(b",") // values, body.count(b"\n"), body.count(b"\r"))
 
     def open(self, call: Call) -> Options:
         """See `Form.open`."""

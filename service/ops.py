@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
+import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +24,8 @@ from service.reply import JSON
 from service.tally import Tally
 
 LIBRARIES = ("flask", "gunicorn", "marshmallow", "numpy", "onnxruntime", "orjson", "xgboost", "xgboost-cpu")
+# nobody can ask so often that writing down the counters takes more than a hundredth of the loop's time
+FRESH_SECONDS = 1.0
 
 
 def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint:
@@ -54,24 +60,35 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
         stopping.refuse_if_told()
         return as_json({"status": "ready", "digest": answerer.require_model().digest})
 
+    def count(*, as_openmetrics: bool) -> bytes:
+        """Write down the counters, with all that has been answered."""
+        answerer.monitor.flush()
+        return metrics.exposition(tally, as_openmetrics=as_openmetrics)
+
+    in_text, in_openmetrics = (Lately(partial(count, as_openmetrics=each)) for each in (False, True))
+
     @routes.get("/metrics")
     def show_metrics() -> Response:
         """Show what Prometheus scrapes."""
-        answerer.monitor.flush()
         if metrics.OPENMETRICS in request.headers.get("Accept", ""):
-            shown = metrics.exposition(tally, as_openmetrics=True)
-            return Response(shown, 200, content_type=metrics.OPENMETRICS_CONTENT_TYPE)
-        return Response(metrics.exposition(tally), 200, content_type=metrics.CONTENT_TYPE)
+            return Response(in_openmetrics(), 200, content_type=metrics.OPENMETRICS_CONTENT_TYPE)
+        return Response(in_text(), 200, content_type=metrics.CONTENT_TYPE)
 
-    @routes.get("/model/drift")
-    def show_drift() -> Response:
-        """Show what this instance has seen, against the reference."""
+    def report_drift() -> bytes:
+        """Compare the counters with the reference."""
         ready = answerer.require_model()
         answerer.monitor.flush()
         # nobody waits for it at the start
         from service import drift_report
 
-        return as_json(drift_report.report(tally, ready.digest, ready.predictor.manifest))
+        return orjson.dumps(drift_report.report(tally, ready.digest, ready.predictor.manifest))
+
+    drift = Lately(report_drift)
+
+    @routes.get("/model/drift")
+    def show_drift() -> Response:
+        """Show what this instance has seen, against the reference."""
+        return Response(drift(), 200, content_type=JSON)
 
     @routes.get("/version")
     def show_version() -> Response:
@@ -87,6 +104,34 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
         )
 
     return routes
+
+
+class Lately:
+    """What costs too much to be made for everybody who asks: made when somebody asks, and at most once a second.
+
+    Used by one thread.
+    """
+
+    def __init__(
+        self, make: Callable[[], bytes], seconds: float = FRESH_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with nothing made.
+
+        Args:
+            make: what to make; if it raises, nothing is remembered.
+            seconds: how long it is answered.
+            clock: seconds that only grow.
+        """
+        self._make, self._seconds, self._clock = make, seconds, clock
+        self._made, self._made_at = b"", -math.inf
+
+    def __call__(self) -> bytes:
+        """Return what was made last, or now if that was too long ago."""
+        now = self._clock()
+        if now - self._made_at >= self._seconds:
+            self._made = self._make()
+            self._made_at = now
+        return self._made
 
 
 def vars_of(attempt: Attempt) -> dict[str, str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from model.predictor import Answer, Prediction
 from service.monitor import Served, taken
 
-# rows that are remembered, the oldest are forgotten first: some megabytes
+# rows that are remembered, the oldest are forgotten first; every request has one at least, and an id of at most 128
+# letters: under 15 megabytes in all
 MOST_ROWS = 20_000
 # larger batches are not remembered
 MOST_ROWS_EACH = 16
@@ -27,25 +28,38 @@ class Recent:
         self._calls: list[Served] = []
 
     def note(self, calls: Sequence[Served]) -> None:
-        """See `service.monitor.Consumer`."""
-        self._calls += calls
+        """See `service.monitor.Consumer`; calls that will not be remembered are not held until then either."""
+        self._calls += [
+            call
+            for call in calls
+            if call.answers is not None and call.instances is not None and len(call.instances) <= MOST_ROWS_EACH
+        ]
 
     def work(self) -> None:
         """Remember predictions; a request id that comes again stands for its last request."""
         for call in taken(self._calls):
-            if call.answers is not None and call.instances is not None and len(call.instances) <= MOST_ROWS_EACH:
-                self._forget(call.request_id)
-                failures = call.instances.failures
-                places = [row for row in range(len(call.instances)) if row not in failures]
-                self._known[call.request_id] = dict(zip(places, _classes(call.answers), strict=True))
-                self._rows += len(places)
+            if call.answers is None or call.instances is None:
+                continue
+            self._forget(call.request_id)
+            failures = call.instances.failures
+            rows = [row for row in range(len(call.instances)) if row not in failures]
+            if rows:
+                self._known[call.request_id] = dict(zip(rows, _classes(call.answers), strict=True))
+                self._rows += len(rows)
         while self._rows > self._most_rows:
             self._forget(next(iter(self._known)))
 
+    def __len__(self) -> int:
+        """Return how many requests are remembered."""
+        return len(self._known)
+
     def pop(self, request_id: str, row: int) -> int | None:
         """Return the class that was predicted for a row, once; None if that is not known, or not any more."""
-        found = self._known.get(request_id, {}).pop(row, None)
+        rows = self._known.get(request_id, {})
+        found = rows.pop(row, None)
         self._rows -= found is not None
+        if not rows:
+            self._forget(request_id)
         return found
 
     def _forget(self, request_id: str) -> None:

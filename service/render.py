@@ -12,7 +12,7 @@ import orjson
 from model.explain import Contributions
 from model.manifest import Manifest
 from model.predictor import Answer, Prediction
-from service.errors import document
+from service.errors import row_document
 from service.instances import Instances, Options
 from service.remembered import Remembered
 
@@ -163,7 +163,7 @@ def _merge(answers: list[dict[str, Any]], instances: Instances) -> Sequence[dict
     rows = []
     for index in range(len(instances)):
         failure = instances.failures.get(index)
-        row: dict[str, Any] = {"error": document(failure)} if failure is not None else next(good)
+        row: dict[str, Any] = {"error": row_document(failure)} if failure is not None else next(good)
         converted = instances.conversions.get(index)
         if converted:
             row["converted"] = [

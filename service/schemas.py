@@ -1,85 +1,51 @@
-"""The marshmallow schema built from the manifest: the one definition of what is valid, and the words of a refusal."""
+"""What the schema says about a decoded body: which instances are valid, and the words of a refusal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from itertools import islice
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import RAISE, ValidationError, missing
 
 from model import units
-from model.domain import Feature, FloatMatrix, Value, Violation, check, number_text, to_matrix, unit_message
+from model.domain import FloatMatrix, Value, Violation, number_text, to_matrix, unit_message
 from model.predictor import Predictor
 from service.decode import json_type, too_many
-from service.errors import ImplausibleValue, InvalidInstance, Problem, ServiceError, echo, pointer
-from service.instances import Conversion, Instances, Options, row_pointer
+from service.errors import MAX_PROBLEMS, ImplausibleValue, InvalidInstance, Problem, ServiceError, pointer
+from service.instance_schema import UNKNOWN, Fault, instance_schema
+from service.instances import DEFAULTS, NONE, Conversion, Instances, Options, row_pointer
 
 # rows of a batch, and the names of their columns if they are arrays → float32, shape (n, d), and the positions of those
 # rows that were left out
 LayOut = Callable[[list[Any], list[str] | None], tuple[FloatMatrix, Sequence[int]]]
 
+# a refusal counts its problems up to here, and names fewer
+MOST_COUNTED = 50
+MOST_PROBLEMS = MOST_COUNTED + 1
+# of the bad rows that are answered one by one, so many problems are named in all; the other rows have type and status
+MOST_ROW_PROBLEMS = 1_000
+# rows of a batch whose units are converted; more are refused as if nobody had asked for it
+MOST_CONVERTED = 1_000
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A problem of one field, before its place in the body is known."""
-
-    code: str
-    message: str
-    violation: Violation | None = None
-
-
-class FeatureField(fields.Field[Any]):
-    """One feature: strict about the type, then judged by `model.domain.check`."""
-
-    def __init__(self, feature: Feature) -> None:
-        """Build the field and its messages from the manifest's feature."""
-        words = feature.words + (" (null if not measured)" if feature.nullable else "")
-        super().__init__(
-            required=True,
-            allow_none=feature.nullable,
-            error_messages={
-                "required": [Fault("missing", f"required: {words}")],
-                "null": [Fault("null", f"must not be null: {words}")],
-            },
-            metadata={"description": feature.description},
-        )
-        self.feature = feature
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        """Return the value as it is, or say what is wrong with it."""
-        fault = self._word_fault(value) or self._type_fault(value)
-        if fault is not None:
-            raise ValidationError([fault])
-        violation = check(self.feature, value)
-        if violation is not None:
-            raise ValidationError([Fault(violation.code, violation.message, violation)])
-        return value
-
-    def _word_fault(self, value: object) -> Fault | None:
-        """Refuse a word that stands for a missing value in files, and say what JSON has for it."""
-        if not (self.feature.nullable and isinstance(value, str) and self.feature.is_null_word(value.strip())):
-            return None
-        return Fault("type", f'"{echo(value.strip())}" stands for missing in files; send null')
-
-    def _type_fault(self, value: object) -> Fault | None:
-        """Judge the JSON type alone."""
-        if self.feature.is_category:
-            return None if isinstance(value, str) else Fault("type", f"must be a string, not {json_type(value)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return Fault("type", f"must be a number, not {json_type(value)}")
-        if self.feature.dtype == "int" and isinstance(value, float) and not value.is_integer():
-            return Fault("type", "must be a whole number")
-        return None
+UNNAMED = {True: InvalidInstance(), False: ImplausibleValue()}
 
 
-def instance_schema(features: Sequence[Feature]) -> type[Schema]:
-    """Return the schema of one instance; every feature is required, nothing else is allowed."""
-    members: dict[str, Any] = {feature.name: FeatureField(feature) for feature in features}
-    schema = Schema.from_dict(members, name="Instance")
-    schema.error_messages = {"unknown": Fault("unknown", "is not a feature of this model")}  # type: ignore[dict-item]
-    return schema
+class Finding(NamedTuple):
+    """What one instance is.
+
+    Attributes:
+        values: in manifest order; empty if anything is wrong.
+        conversions: values that were given in another unit and converted.
+        problems: what is wrong, up to as many as were asked for.
+        is_invalid: whether anything is wrong with shape or type, also beyond those problems.
+    """
+
+    values: Sequence[Value] = ()
+    conversions: tuple[Conversion, ...] = ()
+    problems: Sequence[Problem] = ()
+    is_invalid: bool = False
 
 
 class Judge:
@@ -95,7 +61,7 @@ class Judge:
         """
         self._features = predictor.manifest.features
         self._names = predictor.manifest.feature_names
-        self._schema = instance_schema(self._features)(unknown=RAISE)
+        self._fields: dict[str, Any] = instance_schema(self._features)(unknown=RAISE).fields
         self._predictor = predictor
         self._max_instances = max_instances
         self._lay_out = lay_out or self._leave_out
@@ -111,39 +77,68 @@ class Judge:
         if not isinstance(body, dict):
             raise InvalidInstance([Problem("", "type", f"must be an object, not {json_type(body)}")])
         if "instances" not in body:
-            values, conversions, problems = self._row(body, None, options)
-            if problems:
-                raise refusal(problems)
-            matrix = to_matrix(self._features, [values])
-            return Instances(matrix, is_single=True, conversions={0: conversions} if conversions else {})
-        return self._batch(body, options)
+            found = self._row(body, None, options)
+            if found.problems:
+                raise _refusal(found.problems, found.is_invalid)
+            matrix = to_matrix(self._features, [found.values])
+            return Instances(matrix, is_single=True, conversions={0: found.conversions} if found.conversions else {})
+        return self._batch_by_row(body, options) if options.row_errors else self._batch(body, options)
 
     def _batch(self, body: dict[str, Any], options: Options) -> Instances:
-        """Judge every unusual row of a batch; all of them are looked at, so that 422 can win over 400."""
+        """Judge the unusual rows of a batch, all or nothing.
+
+        Once there are more problems than a refusal counts, the other rows are asked for nothing but whether their
+        shape and types are right, and only until one is not: 422 wins over 400.
+        """
         rows, columns = self._envelope(body)
         matrix, unusual = self._lay_out(rows, columns)
-        good: dict[int, Sequence[Value]] = {}
-        failures: dict[int, ServiceError] = {}
-        converted: dict[int, tuple[Conversion, ...]] = {}
+        good: dict[int, Finding] = {}
         problems: list[Problem] = []
-        invalid = False
+        is_invalid = False
         for index in unusual:
-            values, conversions, found = self._row(rows[index], index, options, columns)
-            if not found:
-                good[index] = values
-                if conversions:
-                    converted[index] = conversions
-            elif options.row_errors:
-                failures[index] = refusal(found)
+            if len(problems) < MOST_PROBLEMS:
+                asked = options if len(good) < MOST_CONVERTED else DEFAULTS
+                found = self._row(rows[index], index, asked, columns, is_named=len(problems) < MAX_PROBLEMS)
+                problems += found.problems
+                is_invalid = is_invalid or found.is_invalid
+                if not found.problems:
+                    good[index] = found
+            elif is_invalid:
+                break
             else:
-                problems += found
-                invalid = invalid or is_invalid(found)
+                is_invalid = self._is_misfit(rows[index], columns)
         if problems:
-            raise (InvalidInstance if invalid else ImplausibleValue)(problems)
+            raise _refusal(problems, is_invalid)
+        return self._fill(matrix, good)
+
+    def _batch_by_row(self, body: dict[str, Any], options: Options) -> Instances:
+        """Judge all unusual rows of a batch, each for itself; how much is said about bad ones is bounded."""
+        rows, columns = self._envelope(body)
+        matrix, unusual = self._lay_out(rows, columns)
+        good: dict[int, Finding] = {}
+        failures: dict[int, ServiceError] = {}
+        left = MOST_ROW_PROBLEMS
+        for index in unusual:
+            asked = options if len(good) < MOST_CONVERTED else DEFAULTS
+            found = self._row(rows[index], index, asked, columns, MOST_PROBLEMS if left > 0 else 1)
+            if not found.problems:
+                good[index] = found
+            elif left > 0:
+                failures[index] = _refusal(found.problems, found.is_invalid)
+                left -= len(found.problems)
+            else:
+                failures[index] = UNNAMED[found.is_invalid]
+        return self._fill(matrix, good, failures)
+
+    def _fill(
+        self, matrix: FloatMatrix, good: Mapping[int, Finding], failures: Mapping[int, ServiceError] = NONE
+    ) -> Instances:
+        """Put the rows that were found good into their places, and take out those that failed."""
         if good:
-            matrix[list(good)] = to_matrix(self._features, list(good.values()))
+            matrix[list(good)] = to_matrix(self._features, [found.values for found in good.values()])
         if failures:
             matrix = np.delete(matrix, list(failures), axis=0)
+        converted = {index: found.conversions for index, found in good.items() if found.conversions}
         return Instances(matrix, is_single=False, failures=failures, conversions=converted)
 
     def _leave_out(self, rows: list[Any], columns: list[str] | None) -> tuple[FloatMatrix, Sequence[int]]:
@@ -192,33 +187,84 @@ class Judge:
         return names, problems
 
     def _row(
-        self, row: object, index: int | None, options: Options, columns: list[str] | None = None
-    ) -> tuple[Sequence[Value], tuple[Conversion, ...], list[Problem]]:
-        """Judge one instance; returns its values in manifest order, what was converted, and what is wrong."""
+        self,
+        row: object,
+        index: int | None,
+        options: Options,
+        columns: list[str] | None = None,
+        most: int = MOST_PROBLEMS,
+        *,
+        is_named: bool = True,
+    ) -> Finding:
+        """Judge one instance, until so many problems are found; which units were meant is asked if they are named."""
         instance: Any = row
         if columns is not None:
             problem = _misshapen(row, index, columns)
             if problem is not None:
-                return (), (), [problem]
+                return Finding(problems=[problem], is_invalid=True)
             instance = dict(zip(columns, instance, strict=True))
         elif not isinstance(row, dict):
-            return (), (), [Problem(row_pointer(index), "type", f"must be an object, not {json_type(row)}")]
-        try:
-            loaded = self._schema.load(instance)
-        except ValidationError as error:
-            faults: dict[str, Fault] = {name: found[0] for name, found in error.messages_dict.items()}
-            mixed_up = {name: f.violation for name, f in faults.items() if f.violation is not None and f.code == "unit"}
-            resolution = self._resolve(instance, mixed_up) if len(mixed_up) == len(faults) else None
-            if resolution is not None and options.convert_units and resolution.is_certain:
-                values, conversions = self._convert(instance, resolution)
-                return values, conversions, []
-            place = {name: position for position, name in enumerate(columns or ())}
-            problems = [
-                self._problem(row_pointer(index, place.get(name, name)), name, faults[name], instance, resolution)
-                for name in [*(n for n in self._names if n in faults), *(n for n in instance if n not in self._names)]
-            ]
-            return (), (), problems
-        return [loaded[name] for name in self._names], (), []
+            problem = Problem(row_pointer(index), "type", f"must be an object, not {json_type(row)}")
+            return Finding(problems=[problem], is_invalid=True)
+        # a row is converted only as a whole
+        limit = len(self._names) + 1 if options.convert_units else most
+        values, faults = self._load(instance, limit)
+        if not faults:
+            return Finding(values)
+        mixed_up = {name: f.violation for name, f in faults.items() if f.violation is not None and f.code == "unit"}
+        is_asked = is_named or options.convert_units
+        resolution = self._resolve(instance, mixed_up) if is_asked and len(mixed_up) == len(faults) < limit else None
+        if resolution is not None and options.convert_units and resolution.is_certain:
+            return Finding(*self._convert(instance, resolution))
+        place = {name: position for position, name in enumerate(columns or ())}
+        problems = [
+            self._problem(row_pointer(index, place.get(name, name)), name, fault, instance, resolution)
+            for name, fault in islice(faults.items(), most)
+        ]
+        is_cut = len(faults) >= min(most, limit)
+        return Finding((), (), problems, is_invalid(problems) or (is_cut and self._is_misfit(row, columns)))
+
+    def _load(self, instance: Mapping[str, Any], most: int) -> tuple[list[Value], dict[str, Fault]]:
+        """Let the schema's fields judge an instance as `Schema.load` would, until so many faults are found.
+
+        An error of `Schema.load` and the frame that raises it refer to each other, and that frame holds the instance:
+        what was refused would stay in memory until the garbage collector runs.
+
+        Returns:
+            the values in manifest order, and the faults by name: first the features', then those of other names.
+        """
+        values: list[Value] = []
+        faults: dict[str, Fault] = {}
+        known = 0
+        for name, field in self._fields.items():
+            value = instance.get(name, missing)
+            known += value is not missing
+            try:
+                values.append(field.deserialize(value, name, instance))
+            except ValidationError as error:
+                faults[name] = cast("Fault", error.messages[0])
+                if len(faults) >= most:
+                    return values, faults
+        if known < len(instance):
+            others = (name for name in instance if name not in self._fields)
+            faults.update(dict.fromkeys(islice(others, most - len(faults)), UNKNOWN))
+        return values, faults
+
+    def _is_misfit(self, row: object, columns: list[str] | None) -> bool:
+        """Whether anything is wrong with the shape or a type of a row, told without words."""
+        instance: Any = row
+        if columns is not None:
+            if not isinstance(row, list) or len(row) != len(columns):
+                return True
+            instance = dict(zip(columns, row, strict=True))
+        elif not isinstance(row, dict):
+            return True
+        if instance.keys() != self._fields.keys():
+            return True
+        values = ((instance[name], field) for name, field in self._fields.items())
+        return any(
+            not field.allow_none if value is None else field.type_fault(value) is not None for value, field in values
+        )
 
     def _resolve(self, instance: dict[str, Any], mixed_up: Mapping[str, Violation]) -> units.Resolution:
         """Find the units of a row in which nothing but units is wrong."""
@@ -257,9 +303,10 @@ class Judge:
         return Problem(place, "unit", message, (best.unit.symbol, float(number_text(best.value))), name)
 
 
-def refusal(problems: Sequence[Problem]) -> ServiceError:
-    """Return the refusal for one row's problems: 422 if any is about shape or type, else 400."""
-    return (InvalidInstance if is_invalid(problems) else ImplausibleValue)(problems)
+def _refusal(problems: Sequence[Problem], is_invalid: bool) -> ServiceError:
+    """Return the refusal for problems: 422 if anything is wrong with shape or type, else 400."""
+    detail = f"more than {MOST_COUNTED} problems" if len(problems) > MOST_COUNTED else None
+    return (InvalidInstance if is_invalid else ImplausibleValue)(problems, detail)
 
 
 def is_invalid(problems: Sequence[Problem]) -> bool:

@@ -17,6 +17,7 @@ from service.config import Settings
 from service.errors import OtherHttpError, ServiceError
 from service.form import to_call
 from service.hosts import LENGTH_DIGITS
+from service.instances import DEFAULTS, wanted
 from service.memory import Budget, Hold
 from service.monitor import PREDICT, WAITED
 from service.reply import Reply
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# larger bodies (about 256 named rows) are answered in the worker thread, so that nobody waits behind them
-LOOP_BODY_BYTES = 24 << 10
+# larger bodies, and those with more rows, are answered in the worker thread, so that nobody waits behind them
+LOOP_BODY_BYTES, LOOP_ROWS = 24 << 10, 256
+# the same where every row has to be looked at whatever is wrong with it, or may have to be converted
+LOOP_ROWS_WITH_OPTIONS = 16
+RAW_TENSORS = "HTTP_INFERENCE_HEADER_CONTENT_LENGTH"
 
 # batches and explanations take longer than single rows, and may wait for longer: this often the budget
 LANE_BUDGETS = 4
@@ -57,6 +61,9 @@ class Turn:
             self._answer.set_result(None if has_expired else self._work())
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
             self._answer.set_exception(error)
+        finally:
+            # the error, its traceback, this frame and the answer would hold each other, and the request with them
+            del self
 
 
 class Bridge:
@@ -107,11 +114,9 @@ class Bridge:
             return
         environ = to_environ(scope)
         with Hold(self.bodies) as held:
-            await self._serve(scope, environ, receive, send, held)
+            await self._serve(environ, receive, send, held)
 
-    async def _serve(
-        self, scope: dict[str, Any], environ: dict[str, Any], receive: Receive, send: Send, held: Hold
-    ) -> None:
+    async def _serve(self, environ: dict[str, Any], receive: Receive, send: Send, held: Hold) -> None:
         """Receive the body, whose memory is held until the answer is out, and answer."""
         body = await self._receive_body(environ, receive, held)
         if isinstance(body, ServiceError):
@@ -122,17 +127,14 @@ class Bridge:
         if environ["REQUEST_METHOD"] != "POST":
             # probes and pages wait for nobody
             answer: Answer | None = call_wsgi(self._wsgi, environ)
-        elif b"explain" in scope["query_string"]:
-            answer = await self._answer_beside(environ, "explanation", len(body))
-        elif len(body) > LOOP_BODY_BYTES:
-            answer = await self._answer_beside(environ, "batch", len(body))
-        elif "HTTP_CONTENT_ENCODING" in environ:
-            # a small body may be a large one once it is unpacked
-            answer = await self._answer_beside(environ, "packed", len(body))
         else:
-            answer = await self._answer_in_turn(environ)
+            kind = self._kind_beside(environ, body)
+            answer = await (
+                self._answer_in_turn(environ) if kind is None else self._answer_beside(environ, kind, len(body))
+            )
         # from here on the answer is held instead, for as long as the client takes to read it
-        del body, environ["wsgi.input"]
+        del body
+        environ.pop("wsgi.input", None)
         if answer is None:
             answer = _plain(self._refuse(overloaded(), environ))
         elif not held.resize(len(answer[2])):
@@ -140,6 +142,17 @@ class Bridge:
         status, headers, payload = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
+
+    def _kind_beside(self, environ: dict[str, Any], body: bytes) -> str | None:
+        """Return the kind of a request that would hold up the loop, as the lane counts it; None if it would not."""
+        options = wanted(environ["QUERY_STRING"])
+        if options.explain:
+            return "explanation"
+        most = LOOP_ROWS if options == DEFAULTS else LOOP_ROWS_WITH_OPTIONS
+        if len(body) > LOOP_BODY_BYTES or self.answerer.native.rows(body, is_raw=RAW_TENSORS in environ) > most:
+            return "batch"
+        # a small body may be a large one once it is unpacked
+        return "packed" if "HTTP_CONTENT_ENCODING" in environ else None
 
     @property
     def in_flight(self) -> tuple[int, int]:

@@ -58,6 +58,9 @@ def call_wsgi(wsgi: WSGIApplication, environ: dict[str, Any]) -> Answer:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
+        # the framework's own errors refer to themselves: what is left of a request must not hold its body
+        if "wsgi.input" in environ:
+            environ["wsgi.input"].close()
     status, headers = started
     return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body
 

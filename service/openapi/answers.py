@@ -62,4 +62,4 @@ def _model() -> Schema:
 
 def _row_error() -> Schema:
     """Return the schema of a row that could not be answered."""
-    return closed({"error": {"type": "object", "required": ["type", "title", "status", "errors"]}})
+    return closed({"error": {"type": "object", "required": ["type", "status"]}})

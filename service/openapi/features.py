@@ -9,8 +9,8 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from model.domain import Feature
 from model.manifest import Manifest
+from service.instance_schema import FeatureField, instance_schema
 from service.openapi.parts import Schema, closed
-from service.schemas import FeatureField, instance_schema
 
 
 def described(title: str, version: str, text: str, manifest: Manifest) -> APISpec:

@@ -71,8 +71,16 @@ def paths(manifest: Manifest, settings: Settings) -> Paths:
         "summary": f"Predict {manifest.label}",
         "parameters": [
             _parameter("explain", ["true", "false"], "Add what each feature contributes"),
-            _parameter("on_error", ["refuse", "row"], "`row` answers the good rows of a batch although others are bad"),
-            _parameter("on_unit", ["refuse", "convert"], "`convert` converts a recognised unit mix-up and says so"),
+            _parameter(
+                "on_error",
+                ["refuse", "row"],
+                "`row` answers the good rows of a batch although others are bad; of bad rows 1,000 problems are named",
+            ),
+            _parameter(
+                "on_unit",
+                ["refuse", "convert"],
+                "`convert` converts a recognised unit mix-up and says so, in up to 1,000 rows of a batch",
+            ),
         ],
         "requestBody": {
             "description": BODY,

@@ -162,8 +162,11 @@ class Invocations(Form):
 
     def _known(self, columns: list[Any]) -> list[str]:
         """Return the columns that are features; a header of the answer warns of the others."""
-        known = [name for name in columns if isinstance(name, str) and name in self._intake.names]
-        others = [name for name in columns if name not in known]
+        names = frozenset(self._intake.names)
+        known: list[str] = []
+        others: list[Any] = []
+        for name in columns:
+            (known if isinstance(name, str) and name in names else others).append(name)
         if others:
             named = ", ".join(_plain(name) for name in others[:MOST_NAMED])
             rest = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
@@ -228,15 +231,24 @@ def _lines(body: bytes) -> list[list[str]]:
     if b"\x00" in body or body.startswith(decode.BYTE_ORDER_MARKS):
         message = "is UTF-16 or UTF-32, has two byte order marks, or holds NUL bytes; send UTF-8"
         raise AmbiguousBody([Problem("", "ambiguous", message)])
+    # decoded piece by piece: a text of the whole body, in four bytes a letter, would be most of what a refusal costs
+    text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="")
     try:
-        text = body.decode()
+        return [row for _, row in cells.records(text)]
     except UnicodeDecodeError as error:
-        raise AmbiguousBody([Problem("", "ambiguous", f"is not UTF-8 at byte {error.start}")]) from error
-    try:
-        return [row for _, row in cells.records(io.StringIO(text, newline=""))]
+        raise AmbiguousBody([Problem("", "ambiguous", f"is not UTF-8 at byte {_broken_at(body)}")]) from error
     except cells.NotCsv as error:
         message = f"line {error.line}: {error.reason}"
         raise MalformedBody([Problem("", "malformed", message)], detail="The body is not CSV") from error
+
+
+def _broken_at(body: bytes) -> int:
+    """Return the position of the first byte that is not UTF-8, the length of the body if all are."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _read(feature: Feature | None, cell: str) -> object:

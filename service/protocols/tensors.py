@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decode import json_type
+from service.decode import json_type, too_many
 from service.errors import InvalidInstance, Problem, echo
 from service.protocols.intake import Column
 
@@ -43,19 +43,21 @@ class Tensor(NamedTuple):
 class Reader:
     """Reads the tensors of one request, in order, and takes their raw bytes from what follows the JSON part."""
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, max_instances: int) -> None:
         """Begin.
 
         Args:
             raw: what follows the JSON part; may be empty.
+            max_instances: rows of a tensor; one with more is refused by its shape, whatever its elements are.
         """
-        self._raw, self._at = raw, 0
+        self._raw, self._at, self._max_instances = raw, 0, max_instances
 
     def read(self, value: object, place: str) -> Tensor:
         """Read one member of `inputs`.
 
         Raises:
             InvalidInstance: its shape, datatype, size or an element is not as the protocol has it.
+            TooManyInstances: its shape has more rows than are taken.
         """
         if not isinstance(value, dict):
             _refuse(place, "type", f"must be an object, not {json_type(value)}")
@@ -67,7 +69,9 @@ class Reader:
         shape = _shape(value.get("shape"), f"{place}/shape")
         size_bytes = _binary_size(value.get("parameters"), f"{place}/parameters")
         if size_bytes is None:
-            return Tensor(name, shape, _from_json(value.get("data"), shape, datatype, f"{place}/data"))
+            flat = _elements(value.get("data"), shape, f"{place}/data")
+            self._refuse_excess(shape)
+            return Tensor(name, shape, _from_json(flat, datatype, f"{place}/data"))
         if "data" in value:
             _refuse(f"{place}/data", "ambiguous", "the tensor has both data and binary_data_size")
         return Tensor(name, shape, self._from_raw(size_bytes, shape, datatype, place))
@@ -90,12 +94,22 @@ class Reader:
         self._at += size_bytes
         count = math.prod(shape)
         if datatype == TEXT:
+            # each has a length, whatever else
+            if count * LENGTH_BYTES > size_bytes:
+                _refuse_texts(count, place)
+            self._refuse_excess(shape)
             return _texts(raw, count, place)
         kind = np.dtype(NUMERIC[datatype])
         if size_bytes != count * kind.itemsize:
             message = f"{count} elements of {datatype} have {count * kind.itemsize} bytes, not {size_bytes}"
             _refuse(f"{place}/shape", "type", message)
+        self._refuse_excess(shape)
         return np.frombuffer(raw, kind)
+
+    def _refuse_excess(self, shape: tuple[int, ...]) -> None:
+        """Refuse a tensor with too many rows, before its elements are looked at one by one."""
+        if shape[0] > self._max_instances:
+            raise too_many(self._max_instances)
 
 
 def _shape(value: object, place: str) -> tuple[int, ...]:
@@ -122,8 +136,8 @@ def _binary_size(parameters: object, place: str) -> int | None:
     return size
 
 
-def _from_json(data: object, shape: tuple[int, ...], datatype: str, place: str) -> Column:
-    """Return the elements of a tensor from a flat or nested array."""
+def _elements(data: object, shape: tuple[int, ...], place: str) -> list[Any]:
+    """Return the elements of a flat or nested array, as many as the shape has."""
     if data is None:
         _refuse(place, "missing", "required: the elements, in row-major order")
     if not isinstance(data, list):
@@ -131,6 +145,11 @@ def _from_json(data: object, shape: tuple[int, ...], datatype: str, place: str) 
     flat = _flat(data, shape, place)
     if len(flat) != math.prod(shape):
         _refuse(place, "type", f"has {len(flat)} elements, the shape {list(shape)} has {math.prod(shape)}")
+    return flat
+
+
+def _from_json(flat: list[Any], datatype: str, place: str) -> Column:
+    """Return the elements of a tensor as its datatype says."""
     kinds = set(map(type, flat))
     if datatype == TEXT:
         if not kinds <= {str, type(None)}:
@@ -171,7 +190,10 @@ def _refuse_overflow(column: NDArray[np.float64], datatype: str, place: str) -> 
     """Refuse numbers that the datatype they are said to have cannot hold."""
     kind = np.dtype(NUMERIC[datatype])
     limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
-    outside = (column < float(limits.min)) | (column > float(limits.max))
+    low, high = float(limits.min), float(limits.max)
+    # the largest whole numbers of 64 bits are no float64: the next one is too large
+    is_above = column > high if kind.kind == "f" or int(high) == limits.max else column >= high
+    outside = (column < low) | is_above
     if outside.any():
         _refuse(f"{place}/{int(outside.argmax())}", "type", f"is beyond what {datatype} can hold")
 
@@ -188,8 +210,13 @@ def _texts(raw: bytes, count: int, place: str) -> list[str | None]:
         except UnicodeDecodeError:
             _refuse(place, "type", f"element {len(found)} is not UTF-8")
     if len(found) != count or at != len(raw):
-        _refuse(f"{place}/shape", "type", f"the raw bytes are not {count} elements of BYTES")
+        _refuse_texts(count, place)
     return found
+
+
+def _refuse_texts(count: int, place: str) -> NoReturn:
+    """Refuse raw bytes that are not so many texts."""
+    _refuse(f"{place}/shape", "type", f"the raw bytes are not {count} elements of BYTES")
 
 
 def to_raw_texts(texts: Sequence[str]) -> list[bytes]:

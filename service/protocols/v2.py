@@ -23,7 +23,8 @@ from service.reply import JSON, Headers, Reply
 
 RAW = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
-LENGTH = re.compile(r"[0-9]{1,18}")
+# without leading zeros, which not everybody reads alike
+LENGTH = re.compile(r"0|[1-9][0-9]{0,17}")
 # all rows in one tensor, in the order of the manifest
 INSTANCES = "instances"
 OUTPUTS = {"label": "BYTES", "prediction": "INT64", "probabilities": "FP64", "novelty": "FP64"}
@@ -68,7 +69,7 @@ class Infer(Form):
             code = "missing" if inputs is None or inputs == [] else "type"
             raise InvalidInstance([Problem("/inputs", code, "must be an array of tensors")])
         # more than all features are too many however they are named
-        reader = Reader(raw)
+        reader = Reader(raw, intake.max_instances)
         known = len(intake.names) + 1
         tensors = [reader.read(value, f"/inputs/{index}") for index, value in enumerate(inputs[:known])]
         if len(inputs) <= known:

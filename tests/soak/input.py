@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.soak import fuzz, input_bodies, input_floods, input_limits, table
+from tests.soak import fuzz, input_bodies, input_floods, input_limits, refusals, table
 from tests.soak.input_stock import Bench, Result, scratch, trained
 
 PROMISES: dict[str, Callable[[Bench], Result]] = {
@@ -25,6 +25,7 @@ PROMISES: dict[str, Callable[[Bench], Result]] = {
     "A6": input_limits.a6,
     "A6h": input_floods.a6h,
     "A6c": input_floods.a6c,
+    "A6r": refusals.a6_in_a_row,
     "A7": input_bodies.a7,
     "A8": input_bodies.a8,
     "A9": input_bodies.a9,

@@ -1,6 +1,6 @@
 """The promises about too much to do, each with its number: an open loop that does not slow down with the server.
 
-    python -m tests.soak.overload [--only G1,G1c,G1r,G2,G3,G4,G5,knee] [--seconds 30]
+    python -m tests.soak.overload [--only G1,G1c,G1r,G2,G3,G4,G5,G6,knee] [--seconds 30]
 
 prints a line for each and exits with 1 if one is missed; it takes some minutes.
 The server has the first core and the load the last one; nothing else may run beside it.
@@ -31,7 +31,7 @@ from load.servers import HOST, ROOKERY, Running, send, serving
 from service.config import Settings
 from tests.conftest import quick_spec
 from tests.integration import slow
-from tests.soak import damage, table
+from tests.soak import costly_requests, damage, table
 from tests.soak.integrity_stock import Result
 from tests.soak.stillness import Stillness, watched
 
@@ -267,6 +267,12 @@ def knee(stand: Stand) -> Result:
     return Result("knee", "a table", "", kept=True, lines=lines)
 
 
+def g6(stand: Stand) -> Result:
+    """Answer single rows beside small requests that cost much."""
+    with stand.server() as fast, stand.server(FAST_PATH="false") as plain:
+        return costly_requests.g6({"fast": fast.port, "plain": plain.port}, stand.payload())
+
+
 PARTS: dict[str, Callable[[Stand], Result]] = {
     "G1": g1,
     "G1c": g1_anew,
@@ -275,6 +281,7 @@ PARTS: dict[str, Callable[[Stand], Result]] = {
     "G3": g3,
     "G4": g4,
     "G5": g5,
+    "G6": g6,
     "knee": knee,
 }
 

@@ -23,6 +23,7 @@ from service.config import Settings
 from service.connection import Connection
 from service.loader import NotReady
 from service.memory import SMALL_BYTES, Hold
+from service.native import QUICK_BYTES
 from service.server import LOOP_BODY_BYTES, Bridge
 from tests.faults import Case, fault
 from tests.unit.service.bodies import write_body
@@ -396,9 +397,10 @@ def test_everything_but_a_plain_prediction_goes_over_the_bridge(talk, request_by
     assert (_codes(answers), len(paths), is_closed) == ([status], 1, False)
 
 
-def test_a_body_of_exactly_the_limit_of_the_loop_is_answered_on_the_spot(talk):
-    answers, paths, _ = talk(_exchange(raw(BODY + b" " * (LOOP_BODY_BYTES - len(BODY)))))
-    assert (_codes(answers), paths) == ([200], [])
+@pytest.mark.parametrize(("more", "paths"), [(0, []), (1, ["/predict"])], ids=["the limit", "one byte more"])
+def test_a_body_that_is_soon_answered_whatever_it_holds_is_answered_on_the_spot(talk, more, paths):
+    answers, found, _ = talk(_exchange(raw(BODY + b" " * (QUICK_BYTES + more - len(BODY)))))
+    assert (_codes(answers), found) == ([200], paths)
 
 
 ENDS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from service.decode import (
     Limits,
     count,
     has_endless_number,
+    has_long_text,
     read,
     refuse_excess,
     strict,
@@ -325,8 +327,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("body", SLOW.values(), ids=SLOW.keys())
-def test_the_memory_of_a_body_that_counting_lets_pass_stays_near_its_size(body):
-    refuse_excess(body, LIMITS)
+def test_the_memory_of_a_body_that_cannot_be_read_stays_near_its_size(body):
     tracemalloc.start()
     try:
         with pytest.raises(MalformedBody):
@@ -335,3 +336,56 @@ def test_the_memory_of_a_body_that_counting_lets_pass_stays_near_its_size(body):
     finally:
         tracemalloc.stop()
     assert peak < 4 * len(body)
+
+
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+LETTERS = st.text(st.sampled_from('a"\\\u00e9\n {:,[') | st.characters(codec="utf-8"), max_size=40)
+VALUES = st.recursive(
+    LETTERS | st.integers() | st.floats(allow_nan=False) | st.none(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(LETTERS, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(value=VALUES, most=st.integers(2, 60), is_ascii=st.booleans(), indent=st.none() | st.integers(0, 60))
+def test_a_long_text_is_found_exactly_where_there_is_one(value, most, is_ascii, indent):
+    body = json.dumps(value, ensure_ascii=is_ascii, indent=indent).encode()
+    longest = max((len(text) - 2 for text in QUOTED.findall(body)), default=0)
+    assert has_long_text(body, most) is (longest > most)
+
+
+AS_LONG = b"a" * LIMITS.text_bytes
+LONG = {
+    "a value": b'{"x": "%b%b"}',
+    "a key": b'{"%b%b": 1}',
+    "after many": b'{"x": [' + b'"y", ' * 300 + b'"%b%b"]}',
+    "after escapes": b'{"x\\"\\\\": "%b%b"}',
+    "after much space": b"{" + b" " * 100_000 + b'"x": "%b%b"}',
+    "without an end": b'{"x": "%b%b',
+}
+
+
+@pytest.mark.parametrize("form", LONG.values(), ids=LONG.keys())
+def test_a_text_longer_than_any_name_or_value_is_refused_before_it_is_read(form):
+    assert refuse_excess(form % (AS_LONG, b""), LIMITS) is None
+    with pytest.raises(BodyTooLarge) as refused:
+        refuse_excess(form % (AS_LONG, b"a"), LIMITS)
+    assert [(p.pointer, p.code) for p in refused.value.problems] == [("", "body_too_large")]
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{PENGUIN}", "\u00e9"])
+def test_the_longest_value_of_a_model_may_be_spelt_with_escapes(letter):
+    value = letter * 30_000
+    limits = Limits.of([Feature(name="x", description="", dtype="category", values=(value,))], 10)
+    body = '{"x": "' + "".join(f"\\u{unit:04x}" for unit in memoryview(value.encode("utf-16-le")).cast("H")) + '"}'
+    assert refuse_excess(body.encode(), limits) is None
+    assert strict(body.encode()) == {"x": value}
+    with pytest.raises(BodyTooLarge):
+        refuse_excess(body.encode().replace(b'"}', b'\\u0061"}'), limits)
+
+
+def test_protocols_take_longer_texts_as_some_are_the_caller_s_own():
+    limits = Limits.of_columns([NUMBER] * 4, 10_000)
+    assert refuse_excess(b'{"id": "%b"}' % (b"a" * (64 << 10)), limits) is None
+    with pytest.raises(BodyTooLarge):
+        refuse_excess(b'{"id": "%b"}' % (b"a" * ((64 << 10) + 1)), limits)

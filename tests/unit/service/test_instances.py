@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import ImplausibleValue, InvalidParameter
-from service.instances import Instances, Options, parse_options, row_pointer
+from service.instances import DEFAULTS, MOST_PARAMETERS, Instances, Options, parse_options, row_pointer, wanted
 
 KNOWN = {"explain": ("true", "false"), "on_error": ("row", "refuse"), "on_unit": ("convert", "refuse")}
 
@@ -44,6 +44,38 @@ def test_a_wrong_parameter_is_refused_by_name(query, code, message):
     with pytest.raises(InvalidParameter) as refused:
         parse_options(query)
     assert [("", code, message)] == [(p.pointer, p.code, p.message) for p in refused.value.problems]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_query_with_too_many_parameters_is_not_read(more):
+    with pytest.raises(InvalidParameter) as refused:
+        parse_options("&".join(["a=1"] * (MOST_PARAMETERS + more)))
+    assert len(refused.value.problems) == (1 if more else MOST_PARAMETERS)
+
+
+SPELT = {
+    "plainly": ("explain=true", True),
+    "with escapes": ("%65xplain=t%72ue", True),
+    "among others": ("on_error=row&%65%78%70%6c%61%69%6e=true", True),
+    "after nothing": ("&&explain=true&", True),
+    "as false": ("explain=false", False),
+    "in another case": ("EXPLAIN=true", False),
+    "twice": ("explain=true&%65xplain=true", False),
+    "with a semicolon": ("on_error=row;explain=true", False),
+    "with a space": ("explain=+true", False),
+    "escaped twice": ("%2565xplain=true", False),
+    "beside an unknown one": ("explain=true&x=1", False),
+    "in a value": ("x=explain=true", False),
+}
+
+
+@pytest.mark.parametrize(("query", "explains"), SPELT.values(), ids=SPELT)
+def test_an_explanation_is_wanted_as_the_options_are_read_however_it_is_spelt(query, explains):
+    assert wanted(query).explain is explains
+    try:
+        assert parse_options(query).explain is explains
+    except InvalidParameter:
+        assert wanted(query) is DEFAULTS
 
 
 def test_every_wrong_parameter_is_named():

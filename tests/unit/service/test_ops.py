@@ -8,10 +8,14 @@ from dataclasses import replace
 import pytest
 
 from model.libraries import versions
+from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
-from service.ops import LIBRARIES, card
-from tests.unit.service.calls import request
+from service.form import Call
+from service.monitor import Monitor
+from service.ops import LIBRARIES, Lately, card
+from service.tally import Tally
+from tests.unit.service.calls import ADELIE, encode, request
 
 
 def test_the_model_card_is_the_manifest_without_the_golden_rows(penguins_app, penguins, answerer):
@@ -65,3 +69,49 @@ def test_every_example_of_the_model_card_is_answered_as_it_says(answerers, name)
     for example in examples:
         answered = request(app, "POST", "/predict", json.dumps(example["instance"]).encode())
         assert (answered.status, answered.json["label"]) == (200, example["label"])
+
+
+def test_what_costs_much_is_made_at_most_once_a_second():
+    now, made = [0.0], []
+
+    def make() -> bytes:
+        made.append(now[0])
+        return str(now[0]).encode()
+
+    lately = Lately(make, 1.0, lambda: now[0])
+    shown = []
+    for now[0] in (0.0, 0.5, 0.999, 1.0, 1.5, 2.5):
+        shown.append(lately())
+    assert (made, shown) == ([0.0, 1.0, 2.5], [b"0.0", b"0.0", b"0.0", b"1.0", b"1.0", b"2.5"])
+
+
+def test_what_could_not_be_made_is_tried_again():
+    tries = []
+
+    def make() -> bytes:
+        tries.append(None)
+        if len(tries) == 1:
+            raise ValueError("not yet")
+        return b"made"
+
+    lately = Lately(make, 1.0, lambda: 0.0)
+    with pytest.raises(ValueError, match="not yet"):
+        lately()
+    assert (lately(), lately(), len(tries)) == (b"made", b"made", 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/metrics", {}), ("/metrics", {"HTTP_ACCEPT": "application/openmetrics-text"}), ("/model/drift", {})],
+    ids=["text", "openmetrics", "drift"],
+)
+def test_who_asks_again_at_once_gets_the_same(answerers, path, headers):
+    state = answerers["penguins"].state
+    tally = Tally(state)
+    answerer = Answerer(state, Settings(), Monitor([tally]))
+    app = create_app(Settings(), answerer, tally)
+    shown = [request(app, "GET", path, **headers)]
+    answerer.answer(Call(encode(ADELIE)))
+    shown.append(request(app, "GET", path, **headers))
+    assert [answer.status for answer in shown] == [200, 200]
+    assert shown[0].body == shown[1].body

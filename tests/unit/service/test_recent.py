@@ -59,3 +59,19 @@ def test_the_same_id_again_stands_for_the_last_request(answerer, row):
     for _ in range(5):
         _asked(answerer, recent, {"a": {"instances": [row, row]}})
     assert [recent.pop("a", place) for place in range(3)] == [0, 0, None]
+
+
+def test_who_tells_about_everything_leaves_nothing_behind(answerer, row):
+    recent = Recent()
+    for number in range(50):
+        _asked(answerer, recent, {str(number): {"instances": [row, row]}})
+        assert [recent.pop(str(number), place) for place in range(2)] == [0, 0]
+    assert len(recent) == 0
+
+
+def test_a_batch_of_which_nothing_was_answered_leaves_nothing_behind(answerer, row):
+    recent = Recent()
+    _asked(answerer, recent, {str(number): {"instances": [{}]} for number in range(50)}, "on_error=row")
+    assert len(recent) == 0
+    _asked(answerer, recent, {"good": {"instances": [{}, row]}}, "on_error=row")
+    assert (len(recent), recent.pop("good", 1)) == (1, 0)

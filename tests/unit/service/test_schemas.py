@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import json
+from contextlib import suppress
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marshmallow import RAISE, ValidationError
 
 from model.domain import Feature
 from service.answer import Answerer
-from service.errors import MAX_ECHO, ImplausibleValue, InvalidInstance, ServiceError, TooManyInstances
+from service.errors import MAX_ECHO, MAX_PROBLEMS, ImplausibleValue, InvalidInstance, ServiceError, TooManyInstances
+from service.instance_schema import instance_schema
 from service.instances import DEFAULTS, Conversion, Options
-from service.schemas import Judge
+from service.render import Renderer
+from service.schemas import MOST_CONVERTED, MOST_COUNTED, MOST_ROW_PROBLEMS, Judge
 from tests.unit.service.calls import ADELIE, PLOT, SETOSA
 
 CONVERT = Options(convert_units=True)
@@ -396,3 +405,137 @@ def test_a_feature_may_be_called_like_a_member_of_the_schema(judges, plots, name
     judge = Judge(SimpleNamespace(manifest=manifest), 3)  # type: ignore[arg-type]
     assert judge.judge({name: 5}, DEFAULTS).matrix.tolist() == [[5.0]]
     assert [(f"/{name}", "missing")] == [(p.pointer, p.code) for p in _refused(judge, {}).problems]
+
+
+VALUE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-100, 100)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["clay", "x"])
+)
+NAME = st.sampled_from([*PLOT, "island", "load", "fields"])
+
+
+def test_a_row_is_judged_as_marshmallow_s_own_load_does(judges, plots):
+    schema = instance_schema(plots.manifest.features)(unknown=RAISE)
+
+    @settings(max_examples=500, deadline=None)
+    @given(changed=st.dictionaries(NAME, VALUE), left_out=st.sets(NAME))
+    def agree(changed: dict[str, object], left_out: set[str]) -> None:
+        row = {name: value for name, value in {**PLOT, **changed}.items() if name not in left_out}
+        expected: Any = []
+        found: Any = []
+        try:
+            schema.load(row)
+        except ValidationError as error:
+            expected = sorted((name, fault[0].code) for name, fault in error.messages_dict.items())
+        try:
+            judges["plots"].judge(row, DEFAULTS)
+        except ServiceError as refusal:
+            found = sorted((p.pointer[1:], p.code) for p in refusal.problems)
+        assert found == expected
+
+    agree()
+
+
+FAULTY: dict[str, object] = {
+    "missing": {},
+    "unknown": {**ADELIE, "island": 1},
+    "type": {**ADELIE, "body_mass_g": "x"},
+    "null": {**ADELIE, "body_mass_g": None},
+    "range": {**ADELIE, "body_mass_g": 99999},
+    "unit": {**ADELIE, "flipper_length_mm": 7.13},
+    "no object": 1,
+}
+
+
+@pytest.mark.parametrize("row", FAULTY.values(), ids=FAULTY)
+@pytest.mark.parametrize("options", [DEFAULTS, BY_ROW, CONVERT], ids=["refuse", "row", "convert"])
+def test_what_was_refused_is_let_go_without_the_garbage_collector(judges, row, options):
+    class Value(dict):  # type: ignore[type-arg]
+        """Can be counted."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        for body in ({"instances": [row, ADELIE]}, row):
+            given = Value(body) if isinstance(body, dict) else body
+            with suppress(ServiceError):
+                judges["penguins"].judge(given, options)
+            del given
+        assert not [one for one in gc.get_objects() if type(one) is Value]
+    finally:
+        gc.enable()
+
+
+@pytest.fixture(scope="module")
+def large(answerers: dict[str, Answerer]) -> Judge:
+    """Penguins, batches of at most 10,000."""
+    return Judge(answerers["penguins"].require_model().predictor, 10_000)
+
+
+@pytest.mark.parametrize("count", [1, MAX_PROBLEMS, MOST_COUNTED, MOST_COUNTED + 1, 9_000])
+def test_problems_are_counted_up_to_a_bound_and_twenty_are_named(large, count):
+    refusal = _refused(large, {"instances": [ADELIE] + [{**ADELIE, "body_mass_g": 99999}] * count})
+    detail = f"more than {MOST_COUNTED} problems" if count > MOST_COUNTED else f"{count} problem{'s' * (count > 1)}"
+    assert (type(refusal), refusal.detail) == (ImplausibleValue, detail)
+    assert [p.pointer for p in refusal.problems] == [
+        f"/instances/{row}/body_mass_g" for row in range(1, min(count, MAX_PROBLEMS) + 1)
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTY if name not in ("range", "unit")])
+@pytest.mark.parametrize("is_table", [False, True], ids=["objects", "arrays"])
+def test_a_row_of_the_wrong_shape_after_any_number_of_others_makes_it_422(large, name, is_table):
+    faulty: Any = FAULTY[name]
+    rows: list[Any] = [{**ADELIE, "body_mass_g": 99999}] * 9_000
+    around: dict[str, Any] = {}
+    if is_table:
+        rows, around = [list(row.values()) for row in rows], {"features": list(ADELIE)}
+        faulty = list(faulty.values()) if isinstance(faulty, dict) else faulty
+    assert type(_refused(large, {"instances": rows, **around})) is ImplausibleValue
+    assert type(_refused(large, {"instances": [*rows, faulty], **around})) is InvalidInstance
+
+
+def test_a_fault_of_type_after_many_others_in_one_row_makes_it_422():
+    features = tuple(
+        Feature(name=f"f{i}", description="", dtype="float", hard=(0, 9), plausible=(1, 8)) for i in range(200)
+    )
+    judge = Judge(
+        SimpleNamespace(manifest=SimpleNamespace(features=features, feature_names=[f.name for f in features])), 3
+    )  # type: ignore[arg-type]
+    row: dict[str, object] = {feature.name: 99.0 for feature in features}
+    assert type(_refused(judge, row)) is ImplausibleValue
+    assert type(_refused(judge, {**row, "f199": "x"})) is InvalidInstance
+    assert type(_refused(judge, {**row, "other": 1})) is InvalidInstance
+
+
+def test_by_row_what_is_said_about_bad_rows_is_bounded_and_good_ones_are_answered(large, answerer):
+    rows: list[Any] = [{}] * 5_000 + [{**ADELIE, "body_mass_g": 99999}, ADELIE]
+    found = large.judge({"instances": rows}, BY_ROW)
+    named = [index for index, failure in found.failures.items() if failure.problems]
+    assert named == list(range(MOST_ROW_PROBLEMS // 4))
+    assert [found.failures[index].status for index in (0, 4_999, 5_000)] == [422, 422, 400]
+    assert (len(found), len(found.matrix)) == (5_002, 1)
+
+    predictor = answerer.require_model().predictor
+    renderer = Renderer(predictor.manifest, "sha256:0", is_fallback=False)
+    shown = json.loads(renderer.render(found, predictor.answers(found.matrix), None, explain=False))["predictions"]
+    assert set(shown[0]["error"]) == {"type", "title", "status", "detail", "errors"}
+    assert shown[4_999]["error"] == {"type": "urn:rookery:problem:invalid-instance", "status": 422}
+    assert shown[5_000]["error"] == {"type": "urn:rookery:problem:implausible-value", "status": 400}
+    assert shown[5_001]["label"] == "Adelie"
+
+
+@pytest.mark.parametrize("row_errors", [False, True])
+def test_only_so_many_rows_are_converted(large, row_errors):
+    options, row = Options(row_errors=row_errors, convert_units=True), {**ADELIE, "body_mass_g": 3.75}
+    assert len(large.judge({"instances": [row] * MOST_CONVERTED}, options).conversions) == MOST_CONVERTED
+    more = {"instances": [row] * (MOST_CONVERTED + 1)}
+    if row_errors:
+        found = large.judge(more, options)
+        assert (list(found.failures), found.failures[MOST_CONVERTED].status) == ([MOST_CONVERTED], 400)
+    else:
+        refusal = _refused(large, more, options)
+        assert [(p.pointer, p.code) for p in refusal.problems] == [(f"/instances/{MOST_CONVERTED}/body_mass_g", "unit")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from service.config import Settings
 from service.errors import Overloaded
 from service.memory import SMALL_BYTES, Budget, Hold
 from service.monitor import MOST_CALLS, Monitor, Served
-from service.server import LOOP_BODY_BYTES, Bridge
+from service.server import LOOP_BODY_BYTES, LOOP_ROWS, LOOP_ROWS_WITH_OPTIONS, Bridge
 from service.wsgi import call_wsgi, to_environ
 from tests.unit.service.calls import ADELIE, ask, encode
 
@@ -242,6 +243,18 @@ PLACES = {
     "a large body": (b" " * (LOOP_BODY_BYTES + 1), b"", "large_0"),
     "an explanation": (b"{}", b"explain=true", "large_0"),
     "another parameter": (b"{}", b"on_error=row", "MainThread"),
+    "an explanation in escapes": (b"{}", b"%65xplain=t%72ue", "large_0"),
+    "no explanation": (b"{}", b"explain=false", "MainThread"),
+    "a word that is no parameter": (b"{}", b"x=explain", "MainThread"),
+    "some rows": (b"[" + b"{}," * (LOOP_ROWS - 1), b"", "MainThread"),
+    "many rows": (b"[" + b"{}," * LOOP_ROWS, b"", "large_0"),
+    "many rows given as arrays": (b"[" + b"[]," * LOOP_ROWS, b"", "large_0"),
+    "many values in columns": (b"1," * (4 * LOOP_ROWS + 4), b"", "large_0"),
+    "many lines": (b"1\n" * (LOOP_ROWS + 1), b"", "large_0"),
+    "many lines of old": (b"1\r" * (LOOP_ROWS + 1), b"", "large_0"),
+    "some rows, each for itself": (b"[" + b"{}," * (LOOP_ROWS_WITH_OPTIONS - 1), b"on_error=row", "MainThread"),
+    "many rows, each for itself": (b"[" + b"{}," * LOOP_ROWS_WITH_OPTIONS, b"on%5Ferror=row", "large_0"),
+    "many rows to convert": (b"[" + b"{}," * LOOP_ROWS_WITH_OPTIONS, b"on_unit=convert", "large_0"),
 }
 
 
@@ -253,6 +266,16 @@ def test_large_work_is_done_beside_the_loop(answerers, body, query, thread):
     client.talk(app, _scope(query=query))
     app._thread.shutdown()
     assert ([thread], 200, body) == (seen, client.status, client.body)
+
+
+@pytest.mark.parametrize(("raw_bytes", "thread"), [(0, "MainThread"), (16 * LOOP_ROWS + 16, "large_0")])
+def test_tensors_are_weighed_by_their_bytes(answerers, raw_bytes, thread):
+    seen: list[str] = []
+    app = _record_threads(answerers, seen)
+    client = Client(_part(b"{}" + b"\0" * raw_bytes))
+    client.talk(app, _scope(path="/v2/models/x/infer", headers=[(b"inference-header-content-length", b"2")]))
+    app._thread.shutdown()
+    assert (seen, client.status) == ([thread], 200)
 
 
 def test_an_environ_follows_pep_3333():
@@ -338,6 +361,18 @@ def test_a_wsgi_body_is_joined_and_closed():
 
     assert call_wsgi(wsgi, {}) == (201, [(b"x-name", b"\xe4")], b"ab")
     assert chunks.is_closed
+
+
+def test_the_body_of_a_request_is_let_go_once_it_is_answered():
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        # as frameworks do: what is left waits for the garbage collector
+        environ["itself"] = environ
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    body = io.BytesIO(b"x" * 100)
+    assert call_wsgi(wsgi, {"wsgi.input": body})[2] == b"x" * 100
+    assert body.closed
 
 
 def test_a_wsgi_body_that_fails_is_closed():

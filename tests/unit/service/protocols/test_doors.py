@@ -87,7 +87,7 @@ def _bridge(app: Flask, answerers: dict[str, Answerer], admission: Admission | N
 
 @every_way
 def test_a_caller_over_the_rate_is_told_so_in_the_form_of_the_protocol(build, name):
-    way, app, caller = WAYS[name], build(rate_limit="1/hour"), f"10.0.0.{list(LABELS).index(name)}"
+    way, app, caller = WAYS[name], build(rate_limit="1/hour", trusted_proxies=1), f"10.0.0.{list(LABELS).index(name)}"
     body, headers = way.body([ADELIE])
     first, second = (send(app, way, "penguins", body, {**headers, "HTTP_X_FORWARDED_FOR": caller}) for _ in range(2))
     assert (first.status, second.status, codes(second)) == (200, 429, ["rate"])

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.errors import InvalidInstance, TooManyInstances
+from service.protocols.tensors import Reader
 from tests.unit.service.calls import ADELIE, PLOT, Answered, request
 
 from .ways import by_name, codes, raw_request, tensors
@@ -119,6 +121,79 @@ def test_what_a_tensor_says_must_fit_its_bytes(build, changes, code):
     answer = _send(build(), *_together(**changes))
     assert (answer.status, set(answer.json)) == (400, {"error"})
     assert code in codes(answer)
+
+
+# around the right number: what a parser of fewer bits, of floats or of other spellings takes for it
+OTHERS = [
+    *(lambda n, bits=bits: str(2**bits + n) for bits in (31, 32, 53, 63, 64, 128)),
+    *(lambda n, bits=bits: str(n - 2**bits) for bits in (31, 32, 64)),
+    *(lambda n, form=form: form.format(n) for form in (
+        "-{}", "+{}", "0{}", "{}.0", "{}e0", "{}E+0", "0x{:x}", "0o{:o}", "{}_", "{}n", '"{}"', '" {}"', "[{}]", "true",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("where", ["rows", "columns", "bytes"])
+def test_a_number_that_others_might_read_as_another_is_refused(build, other, where):
+    body, length = _together()
+    head, raw = body[: int(length)].decode(), body[int(length) :]
+    number, form = {"rows": (2, "[{}, 4]"), "columns": (4, "[2, {}]"), "bytes": (len(raw), '"binary_data_size": {}')}[
+        where
+    ]
+    assert form.format(number) in head
+    changed = head.replace(form.format(number), form.format(other(number))).encode()
+    app = build()
+    assert _send(app, body, length).status == 200
+    assert _send(app, changed + raw, str(len(changed))).status == 400
+
+
+@pytest.mark.parametrize(
+    "form", ["{} ", " {}", "+{}", "-{}", "0{}", "00{}", "{}.0", "{},{}", "0x{:x}", "{}_0", "1{:020}", "{}e0", ""]
+)
+def test_a_length_of_the_json_part_has_one_spelling(build, form):
+    body, length = _together()
+    app = build()
+    assert _send(app, body, length).status == 200
+    assert _send(app, body, form.format(int(length), int(length))).status == 400
+
+
+@pytest.mark.parametrize("more", [2**31, 2**32, 2**53, 2**63, 2**64, 2**128])
+def test_a_length_of_the_json_part_does_not_wrap(build, more):
+    body, length = _together()
+    app = build()
+    assert _send(app, body, length).status == 200
+    assert _send(app, body, str(int(length) + more)).status == 400
+
+
+@pytest.mark.parametrize(("kind", "first"), [("INT64", 2**63), ("UINT64", 2**64), ("INT32", 2**31), ("UINT8", 256)])
+def test_the_first_number_that_a_datatype_cannot_hold_is_refused(kind, first):
+    def read(value: int) -> object:
+        tensor = {"name": "x", "shape": [1], "datatype": kind, "data": [float(value)]}
+        return Reader(b"", 10).read(tensor, "/inputs/0").column[0]
+
+    below = first - 1 if first < 2**53 else first - 2**12
+    assert read(below) == below
+    with pytest.raises(InvalidInstance):
+        read(first)
+
+
+@pytest.mark.parametrize("is_raw", [True, False], ids=["raw", "JSON"])
+@pytest.mark.parametrize("kind", ["BYTES", "FP64", "UINT8"])
+def test_too_many_rows_are_refused_before_they_are_read(kind, is_raw):
+    size = {"BYTES": 4, "FP64": 8, "UINT8": 1}[kind]
+
+    def read(count: int) -> object:
+        tensor: dict[str, object] = {"name": "x", "shape": [count], "datatype": kind}
+        if is_raw:
+            tensor["parameters"] = {"binary_data_size": count * size}
+        else:
+            tensor["data"] = (["" if kind == "BYTES" else 0]) * count
+        return Reader(bytes(count * size), 100).read(tensor, "/inputs/0")
+
+    assert len(read(100).column) == 100  # type: ignore[attr-defined]
+    with pytest.raises(TooManyInstances):
+        read(101)
 
 
 @pytest.mark.parametrize(
