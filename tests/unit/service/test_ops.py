@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from model.libraries import versions
+from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
+from service.loader import NotReady
 from service.ops import LIBRARIES, card
 from tests.unit.service.calls import request
 
@@ -48,6 +50,14 @@ def test_without_a_model_the_reason_is_told(unready_app, path):
     answered = request(unready_app, "GET", path)
     assert (answered.status, answered.json["reason"], answered.header("Retry-After")) == (503, "hash_mismatch", "5")
     assert answered.header("Content-Type") == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v2/health/live"])
+def test_an_instance_with_nothing_left_is_not_live(path):
+    app = create_app(Settings(), Answerer(NotReady("quarantined", "it crashed three times"), Settings()))
+    answered = request(app, "GET", path)
+    assert answered.status == 503
+    assert request(app, "GET", "/health/live").json["reason"] == "quarantined"
 
 
 def test_without_a_model_the_process_is_live_and_has_a_version(unready_app):
