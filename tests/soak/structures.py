@@ -160,6 +160,7 @@ def _changes(value: Any) -> list[tuple[str, Callable[[Any], str]]]:
                 ("2^63", lambda v: json.dumps([2**63] * len(v))),
                 ("ascending", lambda v: json.dumps(list(range(len(v))))),
                 ("descending", lambda v: json.dumps(list(range(len(v), 0, -1)))),
+                ("narrow", lambda v: json.dumps([v[0] + i * 1e-9 for i in range(len(v))])),
                 ("denormal", lambda v: json.dumps([5e-324] * len(v))),
             ]
         return found
@@ -276,8 +277,6 @@ def run(folder: Path, seed: int = 1, part: float = 1.0) -> Outcome:
         end, wrong = try_one(edit, source, known, matrix)
         outcome.counts[end] += 1
         outcome.faults += [f"{edit.where} {edit.what}: {line}" for line in wrong]
-        for line in wrong:
-            print(f"{edit.where} {edit.what}: {line}", flush=True)
     return outcome
 
 
