@@ -18,7 +18,7 @@ MOST_FACTOR = 1e12
 # a golden row that may differ by more proves nothing
 MOST_TOLERANCE = 1e-3
 MOST_QUANTILES, MOST_CONFIDENCE_BINS = 10_001, 1_000
-MOST_DEPTH = 8
+MOST_DEPTH, MOST_CHARACTERS = 8, 128
 # of probabilities that were rounded before they were written
 ROUNDING = 1e-4
 
@@ -35,8 +35,8 @@ def check(manifest: Manifest) -> None:
 
 def _problems(m: Manifest) -> Iterator[tuple[str, Problem]]:
     """Yield every member that is looked at, with what is wrong about it."""
-    yield "name", None if m.name and "/" not in m.name and m.name.isprintable() else "must be a word for a path"
-    yield "version", None if m.version and "/" not in m.version and m.version.isprintable() else "must be a word"
+    yield "name", _word(m.name)
+    yield "version", _word(m.version)
     yield "serial", _count(m.serial)
     yield "seed", _count(abs(m.seed))
     yield "classes", None if all(m.classes) else "must not be empty texts"
@@ -52,6 +52,12 @@ def _problems(m: Manifest) -> Iterator[tuple[str, Problem]]:
             yield name, _parity(parity)
     yield from _reference(m.reference, m)
     yield from _golden(m.golden, m)
+
+
+def _word(text: str) -> Problem:
+    """Return what is wrong about a text that is a part of paths, labels and messages."""
+    is_word = 0 < len(text) <= MOST_CHARACTERS and "/" not in text and text.isprintable()
+    return None if is_word else f"must be 1 to {MOST_CHARACTERS} printable characters without a slash"
 
 
 def _feature(feature: Feature) -> Problem:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model import baseline, domain, drift, engines, inspect
+from model import baseline, domain, drift, engines, examples, inspect
 from model.domain import FloatMatrix
 from model.engines import Engine
 from model.errors import BundleError, EngineError
@@ -184,7 +184,7 @@ class Predictor:
             raise BundleError("golden_mismatch", f"golden row {row} answers {found}, known {wanted}")
 
     def prove_reference(self) -> None:
-        """Compute once what metrics and drift are computed from: the bins of the reference, their limits, novelty.
+        """Compute once what is shown beside predictions: the reference's bins, their limits, novelty, examples.
 
         Raises:
             BundleError: `manifest_inconsistent`: a number overflows, or is divided by 0.
@@ -194,7 +194,8 @@ class Predictor:
                 watched = baseline.build(self.manifest)
                 drift.critical(watched)
                 self.distances(self.golden_matrix())
-        except (ArithmeticError, ValueError, LookupError) as error:
+                examples.examples(self.manifest)
+        except (ArithmeticError, ValueError, LookupError, TypeError) as error:
             raise BundleError("manifest_inconsistent", f"reference cannot be computed with: {error}") from error
 
 
@@ -222,6 +223,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         raise BundleError("manifest_inconsistent", "the covariance is not positive definite") from error
     built = time.perf_counter()
     predictor.replay_golden()
+    # metrics, drift and the model card must not be the first to fail
     predictor.prove_reference()
     predictor.load_seconds = {"load": built - start, "golden": time.perf_counter() - built}
     return predictor

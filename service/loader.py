@@ -271,7 +271,7 @@ class Loader:
             reason = f"serial {manifest.serial} is below MODEL_MIN_SERIAL {self._settings.min_serial}"
             raise BundleError("serial_too_low", reason)
         if manifest.expires is not None and self._is_past(manifest.expires):
-            raise BundleError("expired", f"the bundle expired at {manifest.expires}; publish a newer one")
+            raise BundleError("expired", f"the bundle expired at {manifest.expires[:40]}; publish a newer one")
         left = self._cache.quarantine.left_seconds(bundle.digest, self._settings.quarantine_seconds)
         if left is not None:
             self._left[bundle.digest] = left

@@ -45,6 +45,7 @@ def _to(value: Any) -> Callable[[Any], Any]:
 FAULTS: dict[str, tuple[Change, str]] = {
     "no name": (_at("name", _to("")), "name"),
     "name with a slash": (_at("name", _to("a/b")), "name"),
+    "name of 5,000 characters": (_at("name", _to("x" * 5000)), "name"),
     "no version": (_at("version", _to("")), "version"),
     "serial 2^64": (_at("serial", _to(2**64)), "serial"),
     "negative serial": (_at("serial", _to(-1)), "serial"),
