@@ -60,7 +60,8 @@ def _distances(manifest: Manifest, position: int, rows: list[Row]) -> NDArray[np
     reference = manifest.reference
     numbers = np.array([[row[column] for column in reference.columns] for row in rows], dtype=np.float64)
     scale = np.sqrt(np.maximum(np.diagonal(np.array(reference.covariance, ndmin=2)), 1e-12))
-    moved = (numbers.reshape(len(rows), -1) - np.array(reference.class_means[position])) / scale
+    # a class may have no row at all
+    moved = (numbers.reshape(len(rows), len(reference.columns)) - np.array(reference.class_means[position])) / scale
     return np.asarray((moved**2).sum(axis=1))
 
 

@@ -231,9 +231,11 @@ def decode(raw: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError("manifest_malformed", f"manifest.json cannot be read: {error}") from error
+        raise BundleError("manifest_malformed", f"manifest.json cannot be read: {str(error)[:300]}") from error
     if manifest.format != FORMAT:
-        raise BundleError("manifest_format", f"manifest format {manifest.format} is not {FORMAT}; train again")
+        # a number of 5,000 digits cannot even be written down
+        found = str(manifest.format) if abs(manifest.format) < 1_000 else "of many digits"
+        raise BundleError("manifest_format", f"manifest format {found} is not {FORMAT}; train again")
     problem = _inconsistency(manifest)
     if problem:
         raise BundleError("manifest_inconsistent", problem)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model import domain, engines, inspect
+from model import baseline, domain, drift, engines, examples, inspect
 from model.domain import FloatMatrix
 from model.engines import Engine
 from model.errors import BundleError, EngineError
@@ -183,6 +183,21 @@ class Predictor:
             found, wanted = (np.round(rows[row], 6).tolist() for rows in (together, known))
             raise BundleError("golden_mismatch", f"golden row {row} answers {found}, known {wanted}")
 
+    def prove_reference(self) -> None:
+        """Compute once what is shown beside predictions: the reference's bins, their limits, novelty, examples.
+
+        Raises:
+            BundleError: `manifest_inconsistent`: a number overflows, or is divided by 0.
+        """
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                watched = baseline.build(self.manifest)
+                drift.critical(watched)
+                self.distances(self.golden_matrix())
+                examples.examples(self.manifest)
+        except (ArithmeticError, ValueError, LookupError, TypeError) as error:
+            raise BundleError("manifest_inconsistent", f"reference cannot be computed with: {error}") from error
+
 
 def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
     """Load an engine from a verified bundle and prove it on the golden rows.
@@ -192,7 +207,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         engine: None for the manifest's own choice.
 
     Raises:
-        BundleError: `structure_invalid`, `engine_refused` or `golden_mismatch`.
+        BundleError: `structure_invalid`, `engine_refused`, `golden_mismatch` or `manifest_inconsistent`.
     """
     start = time.perf_counter()
     manifest = bundle.manifest
@@ -208,5 +223,7 @@ def load(bundle: VerifiedBundle, engine: EngineName | None = None) -> Predictor:
         raise BundleError("manifest_inconsistent", "the covariance is not positive definite") from error
     built = time.perf_counter()
     predictor.replay_golden()
+    # metrics, drift and the model card must not be the first to fail
+    predictor.prove_reference()
     predictor.load_seconds = {"load": built - start, "golden": time.perf_counter() - built}
     return predictor

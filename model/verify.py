@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from model import inspect, signing
+from model import inspect, manifest_checks, signing
 from model import manifest as manifests
 from model.bundle import CURRENT, MANIFEST, bare
 from model.errors import BundleError
@@ -154,12 +154,13 @@ def read(
     Raises:
         BundleError: `bundle_missing`, `digest_mismatch`, `extra_file`, `not_a_regular_file`, `file_missing`,
             `size_mismatch`, `hash_mismatch`, `declared_too_large`, `unreadable`, one of `model.manifest.decode`, of
-            `model.signing.verify`, of `model.inspect.check`, or of `model.store`.
+            `model.manifest_checks.check`, of `model.signing.verify`, of `model.inspect.check`, or of `model.store`.
     """
     source = Folder(source) if isinstance(source, Path) else source
     start = time.perf_counter()
     raw = source.manifest(expected_digest)
     manifest = manifests.decode(raw)
+    manifest_checks.check(manifest)
     if learn is not None and expected_digest is not None:
         learn(manifest)
     if sum(part.size_bytes for part in manifest.files) > MAX_BUNDLE_BYTES:

@@ -105,7 +105,7 @@ class Answerer:
             NoModel: there is none.
         """
         if isinstance(self.state, NotReady):
-            raise no_model(self.state)
+            raise no_model(self.state.code)
         return self.state
 
     def _predict(self, call: Call, form: Form, request_id: str, start: float) -> Reply:
@@ -167,13 +167,13 @@ class Answerer:
         return call.body
 
 
-def no_model(state: NotReady) -> NoModel:
-    """Return the refusal of a service without a model."""
+def no_model(code: str) -> NoModel:
+    """Return the refusal of a service without a model, for a reason of the loader's."""
     return NoModel(
         [Problem("", "no_model", "no verified model is loaded")],
         detail="No verified model is loaded; the service keeps running and says why in `reason`.",
         headers=(("Retry-After", RETRY_SECONDS),),
-        reason=state.code,
+        reason=code,
     )
 
 

@@ -13,13 +13,13 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from service import errors, front_page, ledger, logs, memory, ops, pages, routes, startup
+from service import errors, fleet, front_page, ledger, logs, memory, ops, pages, routes, startup
 from service.admission import Admission
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.errors import OtherHttpError, RouteNotFound, ServiceError
 from service.events import Events
-from service.loader import State
+from service.loader import NotReady, State
 from service.memory import Budget
 from service.monitor import WAITED, Consumer, Monitor, Served
 from service.protocols import routes as protocols
@@ -91,9 +91,18 @@ def asgi() -> Bridge:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
 
+    def say(unready: NotReady) -> None:
+        answerer.state = unready
+        fleet.say(fleet.UNREADY, unready.code)
+
     def listening() -> None:
         clock.listening()
         tally.started(clock.phases, time.time())
+        if isinstance(state, NotReady):
+            say(state)
+            threading.Thread(target=startup.try_again, args=(settings, state, say), name="retry", daemon=True).start()
+        else:
+            fleet.say(fleet.READY)
         threading.Thread(target=answerer.native.prepare, name="prepare", daemon=True).start()
 
     limit_bytes, has_door, route_of = settings.max_body_bytes, settings.fast_path, _finder(app)

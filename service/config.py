@@ -75,6 +75,18 @@ class Settings:
     load_seconds: int = _setting(
         "ROOKERY_LOAD_SECONDS", 8, values.integer(1, 300), "seconds in which a bundle must have arrived from the bucket"
     )
+    retry_seconds: int = _setting(
+        "ROOKERY_RETRY_SECONDS",
+        15,
+        values.integer(1, 3600),
+        "seconds after which an instance without a model tries again to load one",
+    )
+    quarantine_seconds: int = _setting(
+        "ROOKERY_QUARANTINE_SECONDS",
+        300,
+        values.integer(1, 86_400),
+        "seconds after which a bundle that crashed three times is tried again, if nothing stands in for it",
+    )
     engine: str | None = _setting(
         "ENGINE",
         None,

@@ -38,13 +38,21 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 control_socket_disable = True
 
 
+def when_ready(server: Any) -> None:
+    """Begin to note how workers end, before the first one is forked."""
+    from service import ends
+
+    ends.watch(server)
+
+
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - Gunicorn calls hooks by these names
     """Make what the parent process reads after the worker is gone."""
-    from service import ledger, watchdog
+    from service import fleet, ledger, watchdog
 
     logs.use(_settings.log_format)
     watchdog.prepare(worker)
     worker.place = ledger.share(_settings.workers)
+    worker.member = fleet.share(_settings.workers)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -77,20 +85,23 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
-    """Note that the worker ends in good order: one that ends otherwise counts against its bundle."""
+    """Note that the worker ends in good order."""
     from service import watchdog
-    from service.loader import Loader
 
     worker.finish()
     watchdog.finish()
-    Loader(_settings).end()
 
 
-def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - see pre_fork
-    """Say, in the parent process, what a lost worker was doing."""
-    from service import ledger, watchdog
+def child_exit(server: Any, worker: Any) -> None:
+    """Say, in the parent process, what a lost worker was doing; a crash counts against its bundle."""
+    from service import ends, fleet, ledger, watchdog
 
-    watchdog.note_exit(worker)
+    # a worker that ends while this one is reaped is reaped before its signal is looked at
+    ends.note(server)
+    blamed = watchdog.note_exit(worker)
+    if blamed is not None and watchdog.sets_aside(blamed, _settings.cache_dir):
+        watchdog.dismiss(server.WORKERS.values(), blamed)
+    fleet.leave(getattr(worker, "member", None))
     if not ledger.fold(getattr(worker, "place", None)):
         logs.write_now("ERROR", "metrics.lost", pid=worker.pid, reason="more than 4 bundles were served")
 

@@ -16,15 +16,19 @@ from model.cache import Cache
 from model.errors import BundleError
 from model.manifest import EngineName, Manifest
 from model.predictor import Predictor
+from model.quarantine import refuse_foreign
 from model.signing import PublicKeys
 from model.store import Bucket, Deadline, is_address, parse
 from model.verify import Remote, VerifiedBundle
+from service import underway
 from service.config import Settings
 
 log = logging.getLogger(__name__)
 
 # of the time to load, what the pinned bundle may take where another one may stand in
 PINNED_SHARE = 7 / 8
+# the reason code of a bundle that was set aside
+QUARANTINED = "quarantined"
 # the log says why a bundle on disk was deleted
 PRUNED = "neither in use nor the last good one before: MODEL_CACHE_DIR keeps those two"
 
@@ -86,11 +90,13 @@ class NotReady:
         code: stable reason code of the pinned bundle, such as `hash_mismatch`.
         reason: the same for people.
         attempts: every bundle tried.
+        retry_seconds: when to try again.
     """
 
     code: str
     reason: str
     attempts: tuple[Attempt, ...] = ()
+    retry_seconds: float = float(Settings.retry_seconds)
 
 
 State = Ready | NotReady
@@ -126,15 +132,28 @@ class Loader:
         self._keys: PublicKeys | None = settings.public_keys
         self._contract: str | None = settings.model_contract
         self._phases: dict[str, float] = {}
+        # bundles that were refused because they are in quarantine, and the seconds that are left of it
+        self._left: dict[str, float] = {}
 
     def load(self) -> State:
-        """Return the first bundle that is verified, loaded and proven. Never raises."""
+        """Return the first bundle that is verified, loaded and proven. Never raises.
+
+        Where nothing stands in for a bundle in quarantine, the quarantine ends after `ROOKERY_QUARANTINE_SECONDS`.
+        """
+        state = self._load()
+        over = [digest for digest, left in self._left.items() if left == 0]
+        if isinstance(state, NotReady) and over:
+            for digest in over:
+                self._cache.quarantine.lift(digest)
+            log.warning("model.quarantine_ended", extra={"digests": over})
+            state = self._load()
+        return state
+
+    def _load(self) -> State:
+        """Try every bundle once."""
+        self._left.clear()
         whole = Deadline(self._settings.load_seconds)
         attempts: list[Attempt] = []
-        try:
-            self._cache.count_crashes()
-        except BundleError as error:
-            log.warning("model.crashes_not_counted", extra={"code": error.code, "reason": error.reason})
         candidates = self._candidates()
         # whoever stands in for a bundle that does not come needs time as well
         pinned = Deadline(self._settings.load_seconds * PINNED_SHARE) if len(candidates) > 1 else whole
@@ -154,11 +173,9 @@ class Loader:
                 extra={"origin": candidate.origin, "uri": candidate.uri, "code": code, "reason": reason},
             )
             attempts.append(Attempt(candidate.origin, candidate.uri, candidate.digest, code, reason))
-        return NotReady(attempts[0].code or "", attempts[0].reason or "", tuple(attempts))
-
-    def end(self) -> None:
-        """Note that the process ends in good order, so that it does not count as a crash."""
-        self._cache.end()
+        waits = [float(self._settings.retry_seconds)] if {one.code for one in attempts} != {QUARANTINED} else []
+        wait = max(1.0, min([*waits, *self._left.values()]))
+        return NotReady(attempts[0].code or "", attempts[0].reason or "", tuple(attempts), wait)
 
     def _candidates(self) -> list[Candidate]:
         """Return the bundles that may serve, in order."""
@@ -181,8 +198,12 @@ class Loader:
         verify_seconds = bundle.seconds["verify"]
         self._phases = {"fetch": time.perf_counter() - start - verify_seconds, "verify": verify_seconds}
         self._judge(candidate, bundle)
-        self._cache.begin(bundle.digest)
-        found = predictor.load(bundle, self._engine(candidate))
+        refuse_foreign(self._settings.cache_dir)
+        underway.current.load(bundle.digest)
+        try:
+            found = predictor.load(bundle, self._engine(candidate))
+        finally:
+            underway.current.end_load()
         self._phases.update(found.load_seconds)
         return found
 
@@ -250,9 +271,11 @@ class Loader:
             reason = f"serial {manifest.serial} is below MODEL_MIN_SERIAL {self._settings.min_serial}"
             raise BundleError("serial_too_low", reason)
         if manifest.expires is not None and self._is_past(manifest.expires):
-            raise BundleError("expired", f"the bundle expired at {manifest.expires}; publish a newer one")
-        if self._cache.is_quarantined(bundle.digest):
-            raise BundleError("quarantined", "this bundle ended the process three times within 60 seconds")
+            raise BundleError("expired", f"the bundle expired at {manifest.expires[:40]}; publish a newer one")
+        left = self._cache.quarantine.left_seconds(bundle.digest, self._settings.quarantine_seconds)
+        if left is not None:
+            self._left[bundle.digest] = left
+            raise BundleError(QUARANTINED, "three processes crashed within 60 seconds while they used this bundle")
         if self._contract is None and candidate.origin == "fallback":
             # the pinned manifest cannot be read; the operator named this one as its stand-in
             self._contract = contract

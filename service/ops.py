@@ -16,10 +16,10 @@ from flask import Blueprint, Response, request
 
 from model.manifest import Manifest
 from model.predictor import Predictor
-from service import metrics, stopping
-from service.answer import Answerer
+from service import fleet, metrics, stopping
+from service.answer import Answerer, no_model
 from service.config import Settings
-from service.loader import Attempt
+from service.loader import QUARANTINED, Attempt, NotReady
 from service.reply import JSON
 from service.tally import Tally
 
@@ -51,13 +51,14 @@ def blueprint(answerer: Answerer, settings: Settings, tally: Tally) -> Blueprint
 
     @routes.get("/health/live")
     def live() -> Response:
-        """Answer while the process works."""
+        """Answer 200 while the instance is worth keeping."""
+        refuse_dead(answerer)
         return as_json({"status": "live"})
 
     @routes.get("/health/ready")
     def ready() -> Response:
         """Answer 200 once the model is verified, loaded and proven, and until the process is told to stop."""
-        stopping.refuse_if_told()
+        refuse_unready(answerer)
         return as_json({"status": "ready", "digest": answerer.require_model().digest})
 
     def count(*, as_openmetrics: bool) -> bytes:
@@ -132,6 +133,38 @@ class Lately:
             self._made = self._make()
             self._made_at = now
         return self._made
+
+
+def refuse_unready(answerer: Answerer) -> None:
+    """Refuse unless every worker of the instance that takes connections has a model.
+
+    Raises:
+        Stopping: the instance has been told to stop; a worker alone may be replaced while the others serve.
+        NoModel: this worker has no model, or another one.
+    """
+    others = fleet.current.others(fleet.own)
+    answerer.require_model()
+    for other in others:
+        if other.says == fleet.UNREADY:
+            raise no_model(other.code)
+    if not any(other.says == fleet.READY for other in others):
+        stopping.refuse_if_told()
+
+
+def refuse_dead(answerer: Answerer) -> None:
+    """Refuse once the instance has nothing left to serve and only a new one may help.
+
+    That is where its bundle is in quarantine, and where it had a model once and found none since. An instance that has
+    never been ready is alive: what it misses is outside of it, and it tries again by itself.
+
+    Raises:
+        NoModel: no worker has a model.
+    """
+    state, instance = answerer.state, fleet.current
+    if not isinstance(state, NotReady) or any(one.says == fleet.READY for one in instance.others(fleet.own)):
+        return
+    if state.code == QUARANTINED or instance.has_served:
+        raise no_model(state.code)
 
 
 def vars_of(attempt: Attempt) -> dict[str, str]:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from service import stopping, underway
 from service.config import Settings
-from service.loader import Loader, Ready, State
+from service.loader import Loader, NotReady, Ready, State
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,25 @@ def finish(settings: Settings) -> State:
 def _load(settings: Settings, future: Future[State]) -> None:
     """Load, which never raises."""
     future.set_result(Loader(settings).load())
+
+
+def try_again(settings: Settings, state: NotReady, say: Callable[[NotReady], None]) -> None:
+    """Load until there is a model, while this worker says why there is none; then let another worker take its place.
+
+    Everything in a worker is made from one model, so it is replaced and not changed; what was downloaded is on disk.
+
+    Args:
+        settings: where the model is.
+        state: why there is none.
+        say: called with the reason after each try.
+    """
+    while not stopping.told.wait(state.retry_seconds):
+        found = Loader(settings).load()
+        if isinstance(found, Ready):
+            underway.current.dismiss()
+            return
+        state = found
+        say(state)
 
 
 class Startup:

@@ -1,4 +1,4 @@
-"""Which requests are being computed, in memory that the parent process can read after the worker is gone."""
+"""Which requests are being computed, and with which bundle, in memory that the parent process can read afterwards."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ SLOTS = 8
 # the longest request id, and its length before it
 ID_LENGTH = 128
 SLOT_BYTES = 1 + ID_LENGTH
+# after the slots: whether a load is under way, whether the worker is dismissed, the bundle, whether it has finished
+LOADING, DISMISSED = SLOTS * SLOT_BYTES, SLOTS * SLOT_BYTES + 1
+DIGEST, DIGEST_LENGTH = SLOTS * SLOT_BYTES + 2, 64
 
 
 class Computation(NamedTuple):
@@ -34,7 +37,7 @@ class UnderWay:
 
     def __init__(self) -> None:
         """Make the memory; it is shared with processes that are forked afterwards."""
-        self._memory = mmap.mmap(-1, SLOTS * SLOT_BYTES + 1)
+        self._memory = mmap.mmap(-1, DIGEST + DIGEST_LENGTH + 1)
         self._at: dict[int, int] = {}
         self._numbers = [0] * SLOTS
         self._native_ids = [0] * SLOTS
@@ -67,6 +70,37 @@ class UnderWay:
     def request_ids(self) -> list[str]:
         """Return the ids of what is computed, or was when the process ended."""
         return [found for slot in range(SLOTS) if (found := self._read(slot))]
+
+    def load(self, digest: str) -> None:
+        """Note that the process loads a bundle; what crashes from now on, crashes because of this one."""
+        raw = digest.removeprefix("sha256:").encode()
+        self._memory[DIGEST : DIGEST + DIGEST_LENGTH] = raw.ljust(DIGEST_LENGTH, b"\0")[:DIGEST_LENGTH]
+        self._memory[LOADING] = 1
+
+    def end_load(self) -> None:
+        """Note that the load has ended, well or not."""
+        self._memory[LOADING] = 0
+
+    @property
+    def blamed(self) -> str | None:
+        """The hex digest of the bundle that is being loaded or computed with; None if neither is under way."""
+        is_busy = self._memory[LOADING] or self.request_ids()
+        return self.digest if is_busy else None
+
+    @property
+    def digest(self) -> str | None:
+        """The hex digest of the bundle that was loaded last."""
+        raw = self._memory[DIGEST : DIGEST + DIGEST_LENGTH].rstrip(b"\0")
+        return raw.decode(errors="replace") or None
+
+    def dismiss(self) -> None:
+        """Ask the worker to end in good order, so that another one loads anew; it looks once a second."""
+        self._memory[DISMISSED] = 1
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether the worker is asked to end."""
+        return self._memory[DISMISSED] == 1
 
     def finish(self) -> None:
         """Note that the process ends in good order."""

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from model.errors import BundleError
 from service import logs, memory, underway
+from service.ends import End
 from service.memory import ControlGroup
 from service.underway import UnderWay
 
@@ -206,24 +208,56 @@ def finish() -> None:
     underway.current.finish()
 
 
-def note_exit(worker: Any) -> None:
-    """Say, in the parent process, what a worker that ended suddenly was doing, and whether memory was the cause."""
+def note_exit(worker: Any) -> str | None:
+    """Say, in the parent process, what a worker that ended suddenly was doing, and why it ended.
+
+    Returns:
+        The digest of the bundle that the end counts against: the worker crashed while it loaded or computed. None for
+        a kill from outside, which the kernel's for want of memory is too, and for an end of unknown cause.
+    """
     found: UnderWay | None = getattr(worker, "under_way", None)
     if found is None:
-        return
+        return None
+    blamed = None
     if not found.is_finished:
+        end: End | None = getattr(worker, "end", None)
         group = memory.find()
         kills = group.oom_kills() if group is not None else None
-        is_out_of_memory = None not in (kills, worker.oom_kills) and kills != worker.oom_kills
+        reason = "ended suddenly" if end is None or end.is_fault else "killed"
+        if None not in (kills, worker.oom_kills) and kills != worker.oom_kills:
+            reason = "out of memory"
+        elif end is not None and end.is_fault:
+            blamed = found.blamed
         logs.write_now(
             "ERROR",
             "worker.lost",
             pid=worker.pid,
             request_ids=found.request_ids(),
-            reason="out of memory" if is_out_of_memory else "ended suddenly",
+            reason=reason,
+            end=None if end is None else str(end),
+            counts_against=blamed,
             limit_bytes=group.limit_bytes if group is not None else None,
         )
     found.close()
+    return blamed
+
+
+def sets_aside(digest: str, cache_dir: Path) -> bool:
+    """Count a crash against a bundle, and say whether it is in quarantine now."""
+    from model.quarantine import Quarantine
+
+    try:
+        return Quarantine(cache_dir).note_crash(digest)
+    except (OSError, BundleError) as error:
+        logs.write_now("WARNING", "model.crash_not_counted", digest=digest, reason=str(error))
+        return False
+
+
+def dismiss(workers: Iterable[Any], digest: str) -> None:
+    """Replace the workers that use a bundle in quarantine, so that all of an instance serve the same."""
+    for worker in list(workers):
+        if worker.under_way.digest == digest:
+            worker.under_way.dismiss()
 
 
 def _limit_time_without_watchdog(seconds: float) -> None:

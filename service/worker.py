@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers import gasgi
 
-from service import stopping
+from service import fleet, stopping, underway
 from service.config import Settings
 from service.deadlines import Deadlines
 
@@ -105,8 +105,10 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self.sweep(time.monotonic())
 
     def tick(self) -> None:
-        """Let what was noted be counted, between answers."""
+        """Let what was noted be counted, between answers; end if this worker is to be replaced."""
         self._tell("tick")
+        if underway.current.is_dismissed and self._told_at is None:
+            self.handle_exit_signal()
 
     def finish(self) -> None:
         """Let what was noted be counted before the process ends."""
@@ -141,6 +143,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         if self._told_at is None:
             self._told_at = time.monotonic()
             stopping.told.set()
+            fleet.say(fleet.LEAVING)
         super().handle_exit_signal()
 
     async def _shutdown(self) -> None:

@@ -12,7 +12,7 @@ from service.reply import JSON, PROBLEM
 ROUTES = (
     ("/model", "The model card: the manifest without the golden rows", "ModelCard", True, tags.MODEL),
     ("/model/drift", "What this instance has seen, against the training data", "Drift", True, tags.MODEL),
-    ("/health/live", "200 while the process works", "Health", False, tags.HEALTH),
+    ("/health/live", "200 while the instance is worth keeping", "Health", True, tags.HEALTH),
     (
         "/health/ready",
         "200 once a model is verified, loaded and proven on its golden rows",

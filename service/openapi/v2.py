@@ -54,7 +54,10 @@ def paths(manifest: Manifest, settings: Settings) -> Paths:
     found = {
         "/v2": telling("The server", ref("ServerMetadata"), _REFUSALS.of(WRONG_METHOD), tags=group),
         "/v2/health/live": telling(
-            "200 while the process works", closed({"live": {"const": True}}), _REFUSALS.of(WRONG_METHOD), tags=group
+            "200 while the instance is worth keeping",
+            closed({"live": {"const": True}}),
+            _REFUSALS.of({**WRONG_METHOD, **UNREADY}),
+            tags=group,
         ),
         "/v2/health/ready": telling(
             "200 once a model is ready",

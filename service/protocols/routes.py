@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter
 
-from service import dialects, stopping
+from service import dialects
 from service.answer import Answerer, request_id_for
 from service.config import Settings
 from service.dialects import OWN, Dialect
-from service.ops import as_json
+from service.ops import as_json, refuse_dead, refuse_unready
 from service.routes import this_call, to_response
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ def _add_v2(routes: Blueprint, answerer: Answerer, settings: Settings, intake: C
 
     @routes.get("/v2/health/live")
     def v2_live() -> Response:
+        refuse_dead(answerer)
         return as_json({"live": True})
 
     @routes.get("/v2/health/ready")
     def v2_ready() -> Response:
-        _refuse_unready(answerer)
+        refuse_unready(answerer)
         return as_json({"ready": True, "live": True})
 
     @routes.get("/v2/models")
@@ -91,7 +92,7 @@ def _add_v2(routes: Blueprint, answerer: Answerer, settings: Settings, intake: C
     def v2_model_ready(model: str, version: str | None = None) -> Response:
         from service.protocols import v2
 
-        _refuse_unready(answerer)
+        refuse_unready(answerer)
         v2.refuse_other(answerer.require_model().predictor.manifest, model, version)
         return as_json({"name": model, "ready": True})
 
@@ -120,7 +121,7 @@ def _add_v1(routes: Blueprint, answerer: Answerer, intake: Callable[[], Intake])
     def v1_model(model: str) -> Response:
         from service.protocols import v2
 
-        _refuse_unready(answerer)
+        refuse_unready(answerer)
         v2.refuse_other(answerer.require_model().predictor.manifest, model)
         return as_json({"name": model, "ready": True})
 
@@ -140,7 +141,7 @@ def _add_vertex(routes: Blueprint, answerer: Answerer, settings: Settings, intak
 
         @routes.get(health)
         def vertex_health() -> Response:
-            _refuse_unready(answerer)
+            refuse_unready(answerer)
             return as_json({"status": "ready"})
 
     if predict and predict not in OWN:
@@ -161,7 +162,7 @@ def _add_invocations(routes: Blueprint, answerer: Answerer, settings: Settings, 
         return dialects.MLFLOW if has_mlflow and (is_json or not has_sagemaker) else dialects.SAGEMAKER
 
     def ready() -> Response:
-        _refuse_unready(answerer)
+        refuse_unready(answerer)
         return as_json({"status": "ready"})
 
     routes.add_url_rule("/ping", "ping", ready)
@@ -185,13 +186,3 @@ def _add_invocations(routes: Blueprint, answerer: Answerer, settings: Settings, 
                     "MaxPayloadInMB": max(1, settings.max_body_bytes >> 20),
                 }
             )
-
-
-def _refuse_unready(answerer: Answerer) -> None:
-    """Refuse while there is no model, or the process is about to end.
-
-    Raises:
-        ServiceError: 503.
-    """
-    stopping.refuse_if_told()
-    answerer.require_model()

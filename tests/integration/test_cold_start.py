@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +25,6 @@ from .servers import DEADLINE_SECONDS, ROOT, Server
 ADELIE = hostile.ADELIE
 FILES = {"manifest.json", "model.json", "model.onnx"}
 PHASES = {"imports", "fetch", "verify", "load", "golden", "listen", "total"}
-CRASHES = 3
 
 Upload = Callable[[Path], dict[str, str]]
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -95,10 +92,6 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 def attempts(server: Server) -> list[tuple[str, str | None]]:
     return [(attempt["origin"], attempt.get("code")) for attempt in server.get("/model").json()["attempts"]]
-
-
-def marks(cache: Path) -> list[Path]:
-    return list((cache / "running").iterdir())
 
 
 # --- the pinned bundle
@@ -270,59 +263,3 @@ def test_unpinned_bundle_in_a_bucket_stops_the_start_with_the_line_to_add(name: 
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert f"add {name.replace('URI', 'DIGEST')}=sha256:{digest} or MODEL_PUBLIC_KEY" in result.stderr
-
-
-# --- crashes
-
-
-def kill_worker(server: Server) -> None:
-    """Kill the only worker and wait until its successor answers."""
-    (worker,) = server.workers()
-    os.kill(worker, signal.SIGKILL)
-    server.wait_for_workers(lambda found: len(found) == 1 and found != [worker])
-    server.wait_until("/health/ready", 200)
-
-
-def test_bundle_whose_worker_is_killed_three_times_is_stood_in_for(
-    start: Start, upload: Upload, old: Path, new: Path
-) -> None:
-    fallback = as_fallback(upload(old))
-    server = start({**upload(new), **fallback})
-    server.wait_until("/health/ready", 200)
-    seen = []
-    for _ in range(CRASHES):
-        seen.append(attempts(server))
-        kill_worker(server)
-
-    assert seen == [[("pinned", None)]] * CRASHES
-    assert attempts(server) == [("pinned", "quarantined"), ("fallback", None)]
-    assert server.predict(ADELIE).headers["x-model-fallback"] == "fallback"
-    assert server.stop() == 0
-
-
-def test_last_known_good_one_stands_in_for_the_next_one_that_crashes(
-    start: Start, upload: Upload, old: Path, new: Path, tmp_path: Path
-) -> None:
-    cache = {"MODEL_CACHE_DIR": str(tmp_path / "cache")}
-    first = start({**upload(old), **cache})
-    first.wait_until("/health/ready", 200)
-    assert first.stop() == 0
-    second = start({**upload(new), **cache})
-    second.wait_until("/health/ready", 200)
-    for _ in range(CRASHES):
-        kill_worker(second)
-
-    assert attempts(second) == [("pinned", "quarantined"), ("last_known_good", None)]
-    assert second.get("/health/ready").json()["digest"] == f"sha256:{old.name}"
-
-
-def test_sigterm_leaves_no_mark(start: Start, upload: Upload, old: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    server = start({**upload(old), "MODEL_CACHE_DIR": str(cache)})
-    server.wait_until("/health/ready", 200)
-
-    (mark,) = marks(cache)
-    assert mark.name.startswith(f"{server.workers()[0]}-")
-    assert mark.name.endswith(f"-{old.name}")
-    assert server.stop() == 0
-    assert marks(cache) == []

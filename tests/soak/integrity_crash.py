@@ -176,7 +176,6 @@ def attempt(task: dict[str, Any]) -> dict[str, Any]:
     with client_of(task["url"]) as client:
         loader = Loader(settings, lambda uri: Bucket(parse(uri), client), lambda: task["now"])
         state = loader.load()
-        loader.end()
     end = state.attempts[-1].origin if isinstance(state, Ready) else state.code
     return {"end": end, "touches": touches}
 

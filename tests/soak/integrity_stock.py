@@ -149,11 +149,7 @@ def client_of(url: str) -> Iterator[storage.Client]:
 
 def load(settings: Settings, client: storage.Client | None = None) -> State:
     """Run the service's own loader."""
-    loader = Loader(settings, lambda uri: Bucket(parse(uri), client))
-    try:
-        return loader.load()
-    finally:
-        loader.end()
+    return Loader(settings, lambda uri: Bucket(parse(uri), client)).load()
 
 
 def end_of(state: State) -> str:

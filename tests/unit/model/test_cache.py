@@ -1,10 +1,9 @@
-"""A folder of bundles that is whole at every moment, and remembers what worked and what crashed."""
+"""A folder of bundles that is whole at every moment, and remembers what worked."""
 
 from __future__ import annotations
 
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from model import bundle, verify
 from model import manifest as manifests
 from model.cache import Cache
 from model.errors import BundleError
+from model.quarantine import CRASHES
 from model.store import Deadline
 from model.verify import VerifiedBundle
 from tests.conftest import ROOT
@@ -69,11 +69,11 @@ def test_only_this_user_may_look_into_the_cache(cache: Cache, penguins: Verified
     former = os.umask(0)
     try:
         cache.keep(penguins)
-        cache.begin(penguins.digest)
+        cache.quarantine.note_crash(penguins.digest)
     finally:
         os.umask(former)
 
-    folders = (tmp_path / "cache", tmp_path / "cache" / "bundles", tmp_path / "cache" / "running")
+    folders = (tmp_path / "cache", tmp_path / "cache" / "bundles", tmp_path / "cache" / "crashed")
     assert [oct(folder.stat().st_mode & 0o777) for folder in folders] == ["0o700"] * 3
 
 
@@ -183,159 +183,20 @@ def test_going_back_swaps_the_two(cache: Cache, penguins: VerifiedBundle, tmp_pa
     assert len(names(tmp_path / "cache" / "bundles")) == 2
 
 
-CRASH = "cache.begin(sys.argv[2]); os._exit(7)"
-KILLED = "cache.begin(sys.argv[2]); os.kill(os.getpid(), signal.SIGKILL)"
-ORDERLY = "cache.begin(sys.argv[2]); cache.end()"
-
-
-def crash(root: Path, digest: str, times: int, code: str = CRASH) -> None:
-    for _ in range(times):
-        run(root, code, digest)
-
-
-@pytest.mark.parametrize(("code", "status"), [(CRASH, 7), (KILLED, -signal.SIGKILL)], ids=["exit", "killed"])
-def test_three_sudden_ends_within_a_minute_are_quarantine(tmp_path, code, status):
-    now = [1_000.0]
-    cache = Cache(tmp_path / "cache", lambda: now[0])
-    for number in range(3):
-        assert not cache.is_quarantined(A)
-        assert run(tmp_path / "cache", code, A).returncode == status
-        now[0] += 20 * (number > 0)
-        cache.count_crashes()
-
-    assert cache.is_quarantined(A)
-    assert cache.is_quarantined(f"sha256:{A}")
-    assert not cache.is_quarantined(B)
-    assert names(tmp_path / "cache" / "running") == []
-
-
-def test_three_workers_that_end_at_once_are_quarantine(tmp_path):
-    cache = Cache(tmp_path / "cache", lambda: 1_000.0)
-    crash(tmp_path / "cache", A, 3)
-
-    cache.count_crashes()
-
-    assert len(names(tmp_path / "cache" / "crashed")) == 3
-    assert cache.is_quarantined(A)
-
-
-def test_sudden_ends_far_apart_are_none(tmp_path):
-    now = [1_000.0]
-    cache = Cache(tmp_path / "cache", lambda: now[0])
-    for _ in range(4):
-        crash(tmp_path / "cache", A, 1)
-        cache.count_crashes()
-        now[0] += 31
-
-    assert not cache.is_quarantined(A)
-
-
-def test_sudden_ends_are_counted_for_each_bundle(tmp_path):
-    cache = Cache(tmp_path / "cache", lambda: 1_000.0)
-    for digest in (A, B):
-        crash(tmp_path / "cache", digest, 2)
-
-    cache.count_crashes()
-
-    assert not cache.is_quarantined(A)
-    assert not cache.is_quarantined(B)
-
-
-def test_orderly_ends_and_running_processes_are_not_counted(tmp_path):
-    cache = Cache(tmp_path / "cache", lambda: 1_000.0)
-    crash(tmp_path / "cache", A, 4, ORDERLY)
-    cache.begin(f"sha256:{A}")
-    cache.begin(B)
-
-    cache.count_crashes()
-
-    assert names(tmp_path / "cache" / "crashed") == []
-    # one process serves one bundle: the one it tried before did not end it
-    (mark,) = names(tmp_path / "cache" / "running")
-    assert mark.startswith(f"{os.getpid()}-")
-    assert mark.endswith(B)
-    cache.end()
-    assert names(tmp_path / "cache" / "running") == []
-
-
-def test_process_that_runs_elsewhere_is_not_counted(cache: Cache, tmp_path):
-    code = "cache.begin(sys.argv[2]); print('begun', flush=True); sys.stdin.read()"
-    start = "import sys\nfrom pathlib import Path\nfrom model.cache import Cache\ncache = Cache(Path(sys.argv[1]))\n"
-    with subprocess.Popen(
-        [sys.executable, "-c", start + code, str(tmp_path / "cache"), A],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as other:  # fmt: skip
-        assert other.stdout.readline() == b"begun\n"
-        (mark,) = (tmp_path / "cache" / "running").iterdir()
-        # in another container the process has another id
-        mark.rename(mark.with_name(f"999999999-{A}"))
-        cache.count_crashes()
-        assert names(tmp_path / "cache" / "running") == [f"999999999-{A}"]
-        other.kill()
-        other.wait()
-
-    cache.count_crashes()
-
-    assert names(tmp_path / "cache" / "running") == []
-    assert len(names(tmp_path / "cache" / "crashed")) == 1
-
-
-def test_crash_is_seen_by_a_process_with_the_same_id(cache: Cache, tmp_path):
-    home = tmp_path / "cache" / "running"
-    home.mkdir(parents=True)
-    (home / f"{os.getpid()}-{A}").touch()
-
-    cache.count_crashes()
-    cache.begin(A)
-    cache.count_crashes()
-
-    assert len(names(tmp_path / "cache" / "crashed")) == 1
-    assert len(names(home)) == 1
-    cache.end()
-
-
-def test_crashes_that_no_longer_count_leave_no_file(tmp_path):
-    now = [1_000.0]
-    cache = Cache(tmp_path / "cache", lambda: now[0])
-    for _ in range(5):
-        crash(tmp_path / "cache", A, 1)
-        cache.count_crashes()
-        now[0] += 61
-
-    cache.count_crashes()
-
-    assert names(tmp_path / "cache" / "crashed") == []
-    assert not cache.is_quarantined(A)
-
-
-def test_end_leaves_what_is_no_mark(cache: Cache, tmp_path):
-    home = tmp_path / "cache" / "running"
-    home.mkdir(parents=True)
-    others = ["notes", f"x-{A}", f"{os.getpid()}-short"]
-    for name in others:
-        (home / name).touch()
-
-    cache.begin(A)
-    cache.end()
-    cache.count_crashes()
-
-    assert names(home) == sorted(others)
-
-
 def test_quarantine_leaves_the_bundle_before_as_last_known_good(penguins: VerifiedBundle, tmp_path):
     cache = Cache(tmp_path / "cache", lambda: 1_000.0)
     first, second = (digest_like(penguins, serial) for serial in (1, 2))
     for one in (first, second):
         cache.keep(one)
         cache.remember(one.digest)
-    crash(tmp_path / "cache", second.digest, 3)
-
-    cache.count_crashes()
+    for _ in range(CRASHES):
+        cache.quarantine.note_crash(second.digest)
 
     assert cache.last_known_good == first.digest
 
 
 HOLD = """
+from model.quarantine import CRASHES
 from model.store import Deadline
 with cache.lock(sys.argv[2], Deadline(60)):
     print("mine", flush=True)
@@ -407,23 +268,12 @@ def test_disk_that_cannot_be_written_to_is_an_os_error(unwritable: Cache, pengui
 
 
 def test_disk_that_cannot_be_written_to_holds_nobody_up(unwritable: Cache):
-    unwritable.begin(A)
-    unwritable.end()
-    unwritable.count_crashes()
     unwritable.drop(A)
+    unwritable.quarantine.lift(A)
     with unwritable.lock(A, Deadline(0)), unwritable.lock(A, Deadline(0)):
-        assert not unwritable.is_quarantined(A)
+        assert not unwritable.quarantine.holds(A)
     assert unwritable.last_known_good is None
     assert unwritable.find(A) is None
-
-
-def test_crashes_that_cannot_be_noted_are_passed_over(cache: Cache, tmp_path):
-    crash(tmp_path / "cache", A, 1)
-    (tmp_path / "cache" / "crashed").write_text("in the way")
-
-    cache.count_crashes()
-
-    assert len(names(tmp_path / "cache" / "running")) == 1
 
 
 FULL = """
@@ -484,12 +334,10 @@ def test_leftovers_of_killed_processes_go_once_they_are_old(penguins: VerifiedBu
 
     cache.keep(penguins)
     cache.remember(penguins.digest)
-    cache.count_crashes()
     assert {".writing-folder", bundle.bare(penguins.digest)} == set(names(home))
     now[0] += 1_000_000
     cache.keep(penguins)
     cache.remember(penguins.digest)
-    cache.count_crashes()
 
     assert names(home) == [bundle.bare(penguins.digest)]
     assert ".writing-file" not in names(tmp_path / "cache")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from model import predictor
 from model.domain import to_matrix
@@ -35,3 +36,13 @@ def test_every_value_is_plausible(penguins):
     for example in examples(penguins.manifest):
         for feature in penguins.manifest.features:
             assert feature.accepts_as_plausible(example.instance[feature.name])
+
+
+def test_a_class_without_an_ordinary_row_has_no_example(penguins):
+    manifest = penguins.manifest
+    first, *others = manifest.features
+    low = first.plausible[0]
+    # next to nothing is plausible
+    narrow = replace(manifest, features=(replace(first, plausible=(low, low + 1e-9)), *others))
+    assert examples(narrow) == []
+    assert len(examples(manifest)) == EACH * len(manifest.classes) + 1

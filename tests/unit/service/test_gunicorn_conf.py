@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.cache import Cache
-from service import startup
+from service import startup, underway
 from service.config import Settings
 from service.loader import Ready
 
@@ -119,9 +118,9 @@ def test_a_worker_begins_to_load_after_the_fork(monkeypatch, bundles, protocol):
     assert f"sha256:{bundles['penguins'].name}" == state.digest
 
 
-def test_a_worker_that_ends_in_good_order_leaves_no_mark(monkeypatch, private_environment):
-    Cache(private_environment.cache_dir).begin("sha256:" + "ab" * 32)
-    running = private_environment.cache_dir / "running"
-    assert len(list(running.iterdir())) == 1
+def test_a_worker_that_ends_in_good_order_says_so(monkeypatch, private_environment):
+    found = underway.share()
+    assert not found.is_finished
     _run(monkeypatch)["worker_exit"](None, SimpleNamespace(finish=lambda: None))  # type: ignore[operator]
-    assert list(running.iterdir()) == []
+    assert found.is_finished
+    underway.share()

@@ -6,8 +6,6 @@ import itertools
 import logging
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,8 +18,10 @@ from google.cloud import storage
 
 from model import bundle, manifest, publish, sign, verify
 from model.cache import Cache
+from model.quarantine import CRASHES, Quarantine
 from model.signing import load_keys
 from model.store import Bucket, parse
+from service import underway
 from service.config import Settings
 from service.loader import Loader, NotReady, Ready, State
 from tests.fakes.gcs import FakeStorage, Fault
@@ -73,11 +73,7 @@ def load(private: Settings, client: storage.Client) -> Load:
 
     def load(at: float = NOON, **settings: Any) -> State:
         chosen = replace(private, **settings)
-        loader = Loader(chosen, lambda uri: Bucket(parse(uri), client), lambda: at)
-        try:
-            return loader.load()
-        finally:
-            loader.end()
+        return Loader(chosen, lambda uri: Bucket(parse(uri), client), lambda: at).load()
 
     return load
 
@@ -335,12 +331,13 @@ def test_a_bundle_that_cannot_be_remembered_is_served_with_a_warning(load, uploa
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
-def test_a_cache_of_somebody_else_is_refused_even_with_marks_in_it(load, first, private, caplog):
-    (private.cache_dir / "running").mkdir(parents=True)
-    (private.cache_dir / "running" / f"{dead_process()}-{first.name}").touch()
+def test_a_cache_of_somebody_else_is_refused(load, first, private, caplog):
+    private.cache_dir.mkdir(parents=True)
+    assert ready(load(model_uri=str(first))).origin == "pinned"
+    caplog.clear()
     os.chown(private.cache_dir, 65534, 65534)
     assert refused(load(model_uri=str(first))).code == "cache_not_ours"
-    assert logged(caplog) == ["model.crashes_not_counted", "model.refused"]
+    assert logged(caplog) == ["model.refused"]
 
 
 def test_a_missing_object_is_a_reason(load, upload, fake_storage, first):
@@ -546,39 +543,16 @@ def test_with_an_unreadable_pinned_manifest_the_contract_of_the_settings_decides
 # --- quarantine
 
 
-def dead_process() -> int:
-    """Return the id of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        return process.pid
-
-
-CRASH = """
-import os, signal, sys
-from pathlib import Path
-from model.cache import Cache
-Cache(Path(sys.argv[1])).begin(sys.argv[2])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def crash(private: Settings, folder: Path) -> None:
-    """Let a process end suddenly while it serves a bundle."""
-    subprocess.run([sys.executable, "-c", CRASH, str(private.cache_dir), digest_of(folder)], check=False)
-
-
-def crash_and_start(load: Load, private: Settings, moments: list[float], **settings: Any) -> State:
-    """Crash and start again at each moment; return what the last start makes of it."""
-    folder = Path(settings["model_uri"])
-    for at in moments:
-        crash(private, folder)
-        state = load(at, **settings)
-    return state
+def crash(private: Settings, folder: Path, at: float = NOON, times: int = CRASHES) -> None:
+    """Note crashes of a bundle, as Gunicorn's parent process does."""
+    for _ in itertools.repeat(None, times):
+        Quarantine(private.cache_dir, lambda: at).note_crash(folder.name)
 
 
 def test_three_crashes_within_a_minute_set_a_bundle_aside(load, private, first, second):
-    moments = [NOON, NOON + 30, NOON + 60]
-    state = ready(crash_and_start(load, private, moments, model_uri=str(second), fallback_uri=str(first)))
+    for at in (NOON, NOON + 30, NOON + 60):
+        crash(private, second, at, 1)
+    state = ready(load(NOON + 60, model_uri=str(second), fallback_uri=str(first)))
     assert tried(state) == [("pinned", "quarantined"), ("fallback", None)]
 
 
@@ -586,27 +560,56 @@ def test_the_last_known_good_one_stands_in_for_a_bundle_that_was_set_aside(load,
     load(**upload(first))
     pinned = upload(second)
     load(**pinned)
-    for _ in itertools.repeat(None, 3):
-        crash(private, second)
+    crash(private, second)
     state = ready(load(**pinned))
     assert tried(state) == [("pinned", "quarantined"), ("last_known_good", None)]
     assert state.digest == digest_of(first)
 
 
 def test_a_bundle_that_was_set_aside_stands_in_for_nobody(load, private, first, second):
-    for _ in itertools.repeat(None, 3):
-        crash(private, first)
+    crash(private, first)
     state = refused(load(model_uri="/nowhere", fallback_uri=str(first), baked_bundle=first))
     assert [code for _, code in tried(state)] == ["bundle_missing", "quarantined", "quarantined"]
 
 
 @pytest.mark.parametrize("moments", [[NOON, NOON + 1], [NOON, NOON + 31, NOON + 62]], ids=["two", "three in 62 s"])
 def test_fewer_crashes_within_a_minute_set_nothing_aside(load, private, first, moments):
-    assert ready(crash_and_start(load, private, moments, model_uri=str(first))).origin == "pinned"
+    for at in moments:
+        crash(private, first, at, 1)
+    assert ready(load(moments[-1], model_uri=str(first))).origin == "pinned"
 
 
-def test_a_process_that_ends_in_good_order_never_counts(load, first, private):
-    for _ in itertools.repeat(None, 3):
-        load(model_uri=str(first))
-        assert list((private.cache_dir / "running").iterdir()) == []
-    assert ready(load(model_uri=str(first))).origin == "pinned"
+def test_a_quarantine_ends_when_nothing_stands_in(load, private, first, caplog):
+    crash(private, first)
+    early = refused(load(NOON + 299, model_uri=str(first)))
+    assert (early.code, early.retry_seconds) == ("quarantined", 1)
+    assert refused(load(NOON + 100, model_uri=str(first))).retry_seconds == 200
+
+    assert ready(load(NOON + 300, model_uri=str(first))).origin == "pinned"
+    assert logged(caplog).count("model.quarantine_ended") == 1
+    # what crashed before is forgotten
+    crash(private, first, NOON + 301, 2)
+    assert ready(load(NOON + 301, model_uri=str(first))).origin == "pinned"
+
+
+def test_a_quarantine_does_not_end_while_something_stands_in(load, private, first, second):
+    crash(private, second)
+    state = ready(load(NOON + 86_400, model_uri=str(second), fallback_uri=str(first)))
+    assert tried(state) == [("pinned", "quarantined"), ("fallback", None)]
+
+
+def test_a_stand_in_in_quarantine_is_tried_again_too(load, private, first):
+    crash(private, first)
+    early = refused(load(NOON + 1, model_uri="/nowhere", fallback_uri=str(first)))
+    # the pinned one may come at any time
+    assert (early.code, early.retry_seconds) == ("bundle_missing", 15)
+    assert ready(load(NOON + 300, model_uri="/nowhere", fallback_uri=str(first))).origin == "fallback"
+
+
+def test_what_is_loaded_and_whether_is_known_to_the_parent(load, first):
+    found = underway.share()
+    load(model_uri=str(first))
+    assert (found.digest, found.blamed) == (first.name, None)
+    underway.begin("computed")
+    assert found.blamed == first.name
+    underway.share()

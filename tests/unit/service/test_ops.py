@@ -12,6 +12,7 @@ from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
 from service.form import Call
+from service.loader import NotReady
 from service.monitor import Monitor
 from service.ops import LIBRARIES, Lately, card
 from service.tally import Tally
@@ -52,6 +53,14 @@ def test_without_a_model_the_reason_is_told(unready_app, path):
     answered = request(unready_app, "GET", path)
     assert (answered.status, answered.json["reason"], answered.header("Retry-After")) == (503, "hash_mismatch", "5")
     assert answered.header("Content-Type") == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v2/health/live"])
+def test_an_instance_with_nothing_left_is_not_live(path):
+    app = create_app(Settings(), Answerer(NotReady("quarantined", "it crashed three times"), Settings()))
+    answered = request(app, "GET", path)
+    assert answered.status == 503
+    assert request(app, "GET", "/health/live").json["reason"] == "quarantined"
 
 
 def test_without_a_model_the_process_is_live_and_has_a_version(unready_app):

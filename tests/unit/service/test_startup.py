@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from model.predictor import Predictor
-from service import startup
+from service import startup, stopping, underway
 from service.loader import NotReady, Ready
 from service.startup import PHASES, Startup
 
@@ -58,6 +58,32 @@ def test_a_model_that_cannot_be_loaded_is_begun_and_finished_all_the_same(privat
     state = startup.finish(private)
     assert isinstance(state, NotReady)
     assert state.code == "bundle_missing"
+
+
+def test_a_worker_without_a_model_says_why_until_another_one_can_take_its_place(private, bundles):
+    found = underway.share()
+    said: list[NotReady] = []
+    bundle = private.cache_dir.parent / "late"
+
+    def say(state: NotReady) -> None:
+        said.append(state)
+        bundle.symlink_to(bundles["iris"])
+
+    first = NotReady("store_unreachable", "the bucket did not answer", (), 0.01)
+    startup.try_again(replace(private, model_uri=str(bundle), retry_seconds=1), first, say)
+    assert ([state.code for state in said], found.is_dismissed) == (["bundle_missing"], True)
+    underway.share()
+
+
+def test_nothing_is_tried_again_once_the_process_is_told_to_stop(private, bundles):
+    found = underway.share()
+    stopping.told.set()
+    try:
+        pinned = replace(private, model_uri=str(bundles["iris"]))
+        startup.try_again(pinned, NotReady("bundle_missing", "", (), 600), lambda state: pytest.fail(state.code))
+    finally:
+        stopping.told.clear()
+    assert not found.is_dismissed
 
 
 def test_the_start_of_a_replacement_begins_with_its_fork(private, bundles):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from service import underway, watchdog
+from service.ends import End
 from service.memory import VERSION_2, ControlGroup
 from service.underway import UnderWay
 from service.watchdog import Heartbeat, Watchdog
@@ -277,6 +278,62 @@ def test_a_kill_for_want_of_memory_is_told(capfd, worker):
     worker.oom_kills -= 1
     (line,) = lost(capfd, worker)
     assert line["reason"] == "out of memory"
+
+
+FAULT, KILL = End(True, signal.SIGSEGV), End(True, signal.SIGKILL)
+AGAINST = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("end", "is_loading", "is_computing", "blamed", "reason"),
+    [
+        (FAULT, False, True, AGAINST, "ended suddenly"),
+        (FAULT, True, False, AGAINST, "ended suddenly"),
+        (End(False, watchdog.STUCK_STATUS), False, True, AGAINST, "ended suddenly"),
+        (FAULT, False, False, None, "ended suddenly"),
+        (KILL, False, True, None, "killed"),
+        (KILL, True, False, None, "killed"),
+        (None, False, True, None, "ended suddenly"),
+    ],
+    ids=["computing", "loading", "stuck", "idle", "killed computing", "killed loading", "unknown"],
+)
+def test_only_a_crash_of_a_computation_or_a_load_counts_against_a_bundle(
+    capfd, worker, end, is_loading, is_computing, blamed, reason
+):
+    worker.end = end
+    worker.under_way.load(f"sha256:{AGAINST}")
+    if not is_loading:
+        worker.under_way.end_load()
+    if is_computing:
+        worker.under_way.begin("one")
+    assert watchdog.note_exit(worker) == blamed
+    line = json.loads(capfd.readouterr().out)
+    assert (line["reason"], line["counts_against"], line["end"]) == (reason, blamed, None if end is None else str(end))
+
+
+def test_a_crash_for_want_of_memory_counts_against_nobody(capfd, worker):
+    if worker.oom_kills is None:
+        pytest.skip("no control group counts here")
+    worker.oom_kills -= 1
+    worker.end = FAULT
+    worker.under_way.load(AGAINST)
+    assert watchdog.note_exit(worker) is None
+    assert json.loads(capfd.readouterr().out)["reason"] == "out of memory"
+
+
+def test_crashes_are_counted_on_disk_and_a_full_disk_is_said(capfd, tmp_path):
+    assert [watchdog.sets_aside(AGAINST, tmp_path / "cache") for _ in range(3)] == [False, False, True]
+    (tmp_path / "file").touch()
+    assert not watchdog.sets_aside(AGAINST, tmp_path / "file")
+    assert json.loads(capfd.readouterr().out)["message"] == "model.crash_not_counted"
+
+
+def test_only_the_workers_of_a_bundle_in_quarantine_are_dismissed():
+    workers = [SimpleNamespace(under_way=UnderWay()) for _ in range(2)]
+    for one, digest in zip(workers, (AGAINST, "b" * 64), strict=True):
+        one.under_way.load(digest)
+    watchdog.dismiss(workers, AGAINST)
+    assert [one.under_way.is_dismissed for one in workers] == [True, False]
 
 
 # --- for real, in a process of its own

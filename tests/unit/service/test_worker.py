@@ -16,7 +16,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.workers import gasgi
 
-from service import stopping
+from service import stopping, underway
 from service.connection import Connection
 from service.server import Bridge
 from service.worker import Worker, connection_limit
@@ -174,6 +174,19 @@ def test_after_sigterm_the_service_is_not_ready(worker, penguins_app):
         assert penguins_app.test_client().get("/health/live").status_code == 200
     finally:
         stopping.told.clear()
+
+
+def test_a_dismissed_worker_ends_at_the_next_tick(worker):
+    found = underway.share()
+    try:
+        worker.tick()
+        assert worker.alive
+        found.dismiss()
+        worker.tick()
+        assert (worker.alive, stopping.told.is_set()) == (False, True)
+    finally:
+        stopping.told.clear()
+        underway.share()
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(worker, answerer, caplog):
