@@ -1,4 +1,4 @@
-"""What is written to Cloud Monitoring beside the fake Cloud Run: keeps points, and refuses those that the real one does.
+"""What is written to Cloud Monitoring beside the fake Cloud Run: keeps points, and refuses what the real one does.
 
 https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/create; the real one takes one point in 5 s
 of each series (https://cloud.google.com/monitoring/quotas), and wants later points to be later.
