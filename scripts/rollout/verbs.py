@@ -131,9 +131,8 @@ class Person:
                 raise Unsure(f"{goal.doubt}; a rollback would do this: {goal}; if that is meant: rollback --yes")
             now = self._clock.now()
             state = _known(service)
-            if state is None or state.stable != goal.revision:
-                others = {name: percent for name, percent in goal.serving.items() if name != goal.revision}
-                left = max(others, key=lambda name: others[name], default=goal.revision)
+            if state is None or state.stable != goal.revision or (state.is_first and state.is_over):
+                left = _left(service, goal, state)
                 state = states.new(left, goal.revision, self._plan.name, now, "a person")
             return states.with_traffic(service, state.at(Phase.ROLLED_BACK, now, because), self._plan)
 
@@ -200,6 +199,20 @@ class Person:
             except (Conflict, Unavailable):
                 self._clock.sleep(min(POLL_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
         raise Unavailable(f"no write succeeded in {ATTEMPTS} attempts")
+
+
+def _left(service: Service, goal: Destination, state: State | None) -> str:
+    """Return the revision that a rollback leaves: that with the most traffic, or what was to be rolled out.
+
+    It is never the one that gets everything: that would say of it that it is an unfit first revision.
+    """
+    others = {name: percent for name, percent in goal.serving.items() if name != goal.revision}
+    waiting = [states.candidate_of(service), state.candidate if state else None]
+    found = [*sorted(others, key=lambda name: -others[name]), *(one for one in waiting if one)]
+    left = next((name for name in found if name != goal.revision), None)
+    if left is None:
+        raise RolloutError(f"{goal.revision} serves everything already; to forget its rollout: retry")
+    return left
 
 
 def _known(service: Service) -> State | None:

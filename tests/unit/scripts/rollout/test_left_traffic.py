@@ -551,6 +551,18 @@ def test_rollback_to_a_revision_that_is_named(world):
     assert world.platform.shares() == {OTHER: 100}
 
 
+def test_a_rollback_never_says_of_a_serving_revision_that_it_is_an_unfit_first_one(world):
+    world.platform.put((Target(OLD, 100, "candidate"),))
+    promoted(world)
+    for to in ("", OLD):
+        with pytest.raises(RolloutError, match=f"{OLD} serves everything already"):
+            person(world).rollback("", to=to)
+    assert phase_of(world) is Phase.PROMOTED
+    world.platform.put((Target(OTHER, 100),))
+    state = person(world).rollback("", is_sure=True)
+    assert (world.platform.shares(), state.is_first) == ({OLD: 100}, False)
+
+
 def test_every_write_of_traffic_says_what_was_before_it(world):
     promoted(world)
     before: dict[str, int] = {OLD: 100}
