@@ -44,7 +44,7 @@ class Rollouts(RuleBasedStateMachine):
         self.deployed = NEW
 
     @rule(
-        crossing=st.integers(1, 60),
+        crossing=st.integers(1, 120) | st.just(10**6),
         health=st.sampled_from(["good", "good", "good", "bad", "few", "missing", "late", "fallback"]),
         faults=st.lists(st.sampled_from(FAULTS), max_size=3),
         trouble=st.sampled_from(["", "503"]),
@@ -120,6 +120,16 @@ class Rollouts(RuleBasedStateMachine):
     def deploy_again(self):
         """Deploy another candidate, whatever goes on."""
         self._deploy()
+
+    @rule(crossing=st.integers(5, 60), has_remedy=st.booleans())
+    def deploy_during_a_rollout(self, crossing, has_remedy):
+        """Deploy another candidate where a controller was killed, and go on, with or without the runbook's remedy."""
+        self.run_for_a_while(crossing, "good", [], "", True, 0, 0)
+        self._deploy()
+        if has_remedy:
+            self.say("rollback")
+            self.say("retry")
+        self.run_for_a_while(10**6, "good", [], "", True, 0, 0)
 
     @rule(verb=st.sampled_from(["pause", "resume", "approve", "abort", "retry", "promote", "rollback"]))
     def say(self, verb):
