@@ -33,6 +33,8 @@ BUILD_ROLES = (
     "roles/run.invoker",
     "roles/logging.logWriter",
     "roles/monitoring.viewer",
+    # a controller says that it is there
+    "roles/monitoring.metricWriter",
     "roles/ondemandscanning.admin",
 )
 RETENTION_DAYS = 30

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.rollout.state import ANNOTATION, CANDIDATE, Phase
+from scripts.rollout.state import ANNOTATION, CANDIDATE, INTENDED, INTENDED_DIGEST, Phase, parse
 
 __all__ = ["CANDIDATE", "Release", "ReleaseError", "beside", "fill", "is_first", "revision_name"]
 
@@ -67,6 +66,9 @@ def fill(template: Mapping[str, Any], release: Release) -> dict[str, Any]:
     """Return the service file with a release's own values; its traffic is not in it."""
     body = copy.deepcopy(dict(template))
     body["metadata"]["name"] = release.service
+    # with which `run` knows the newest candidate, wherever its tag is
+    intended = {INTENDED: release.revision, INTENDED_DIGEST: release.model_digest}
+    body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), **intended}
     revision = body["spec"]["template"]
     revision["metadata"]["name"] = release.revision
     spec = revision["spec"]
@@ -114,11 +116,10 @@ def is_first(existing: Mapping[str, Any] | None) -> bool:
 def _unfit(existing: Mapping[str, Any]) -> str:
     """Return the first revision of all if it did not pass its smoke test, else nothing."""
     try:
-        state = json.loads(existing["metadata"].get("annotations", {}).get(ANNOTATION, "{}"))
-        is_unfit = state["candidate"] == state["stable"] and state["phase"] == Phase.ROLLED_BACK
-        return str(state["candidate"]) if is_unfit else ""
-    except (ValueError, KeyError, TypeError):
+        state = parse(existing["metadata"].get("annotations", {}).get(ANNOTATION, ""))
+    except ValueError:
         return ""
+    return state.candidate if state.is_first and state.phase is Phase.ROLLED_BACK else ""
 
 
 def beside(body: Mapping[str, Any], existing: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def _look(services: Services, release: Release) -> tuple[str, str]:
     if state.get("status") == "False":
         raise NotReady(state.get("message") or f"{release.revision} failed; see its log")
     service = cloudrun.to_service(found)
+    if not any(one.tag == CANDIDATE and one.revision == release.revision for one in service.asked or ()):
+        remedy = f"if it is meant all the same: python -m scripts.rollout run --candidate {release.revision}"
+        raise NotReady(f"the tag {CANDIDATE} was taken from {release.revision} before it was ready; {remedy}")
     tagged = [one.url for one in service.traffic if one.tag == CANDIDATE and one.revision == release.revision]
     if not service.settled or not tagged:
         raise _Waiting

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry, if_exception_type
 
@@ -67,4 +65,4 @@ def note_unfit(services: Services, service: str, revision: str, reason: str, now
     begun = states.new(revision, revision, "canary", now_seconds, holder="deploy")
     state = begun.at(Phase.ROLLED_BACK, now_seconds, reason)
     found = platform.read()
-    platform.write(replace(found, annotations=states.annotated(found, state)))
+    platform.write(states.noted(found, state))

@@ -106,8 +106,9 @@ case $verb in
       --model-uri "$MODEL_URI" --model-digest "$MODEL_DIGEST" --model-contract "$ROOKERY_MODEL_CONTRACT"
     ;;
   rollout)
+    # the build that this is a step of ends after 4 hours, and whether it says so first nobody promises
     exec $PYTHON -m scripts.rollout run --project "$PROJECT" --region "$REGION" --service "$SERVICE" --cloud-logging \
-      --bundle "$MODEL_URI" --digest "$MODEL_DIGEST"
+      --bundle "$MODEL_URI" --digest "$MODEL_DIGEST" --timeout 10800
     ;;
   *) echo "error: no step $verb; see the head of $0" >&2; exit 2 ;;
 esac

@@ -105,7 +105,9 @@ def _condition(rule: Mapping[str, Any]) -> dict[str, Any]:
                 "duration": wait,
             },
         }
-    query = DRIFT if name == "RookeryDrift" else rule["expr"]
+    # what the controller writes is no metric of Prometheus there: cloud.google.com/monitoring/promql/promql-mapping
+    query = rule["expr"].replace("rookery_rollout_", "custom_googleapis_com:rookery_rollout_")
+    query = DRIFT if name == "RookeryDrift" else query
     prometheus = {
         "query": query,
         "duration": wait,

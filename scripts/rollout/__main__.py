@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ import requests
 
 from scripts.deploy.gcloud import NoProjectError, locate
 from scripts.rollout import arguments, record, replay, simulate, verbs, wiring
+from scripts.rollout import state as states
 from scripts.rollout.controller import End
 from scripts.rollout.credentials import CredentialsError
 from scripts.rollout.plan import PlanError
@@ -22,12 +24,12 @@ from scripts.rollout.platform import PlatformError, Unavailable
 from scripts.rollout.postmortem import commits_between, explain, postmortem
 from scripts.rollout.record import RecordError
 from scripts.rollout.smoke import is_alive
-from scripts.rollout.state import Phase, RolloutError
+from scripts.rollout.state import RolloutError
 from scripts.rollout.traces import CANDIDATES
 from scripts.rollout.view import line
 from scripts.rollout.wiring import UsageError
 
-FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN, INTERRUPTED = 1, 2, 6, 7, 8, 130
+FAILED, USAGE, UNVERIFIED, UNAVAILABLE, BROKEN, UNSURE, INTERRUPTED = 1, 2, 6, 7, 8, 12, 130
 STATUS = {
     End.PROMOTED: 0,
     End.ROLLED_BACK: 3,
@@ -37,6 +39,8 @@ STATUS = {
     End.UNAVAILABLE: UNAVAILABLE,
     End.ALONE: 9,
     End.UNFIT: 10,
+    End.SUPERSEDED: 11,
+    End.INTERRUPTED: INTERRUPTED,
 }
 
 
@@ -55,7 +59,9 @@ def main(given_arguments: Sequence[str] | None = None, env: Mapping[str, str] = 
     except Unavailable as error:
         return _refuse(UNAVAILABLE, f"{error}; run again to go on")
     except KeyboardInterrupt:
-        return _refuse(INTERRUPTED, "interrupted; nothing was undone: run again to go on, or abort")
+        return _refuse(INTERRUPTED, "interrupted; see status for where the traffic is")
+    except verbs.Unsure as error:
+        return _refuse(UNSURE, str(error))
     except (RolloutError, PlatformError) as error:
         return _refuse(FAILED, str(error))
 
@@ -76,12 +82,19 @@ def _run(given: argparse.Namespace, env: Mapping[str, str]) -> int:
     found = wiring.bundle(given)
     served = wiring.platform(given, env)
     rules = wiring.plan_of(served, given)
-    return STATUS[wiring.controller(given, env, served, rules, found).run(found.digest)]
+    beats = wiring.pulse(given, env)
+    controller = wiring.controller(given, env, served, rules, found, beats)
+    with wiring.interruptible():
+        try:
+            return STATUS[controller.run(found.digest, given.candidate)]
+        finally:
+            if beats:
+                beats.close()
 
 
 def _status(given: argparse.Namespace, env: Mapping[str, str]) -> int:
     served = wiring.platform(given, env)
-    table = verbs.status(served.read(), wiring.plan_of(served, given))
+    table = verbs.status(served.read(), wiring.plan_of(served, given), time.time())
     _print(table, given.json)
     return 0
 
@@ -89,20 +102,37 @@ def _status(given: argparse.Namespace, env: Mapping[str, str]) -> int:
 def _change(given: argparse.Namespace, env: Mapping[str, str]) -> int:
     """Do what a person says, and verify a rollback with a real request."""
     served = wiring.platform(given, env)
-    person = verbs.Person(served, wiring.WallClock(), wiring.plan_of(served, given))
-    if given.verb in ("resume", "approve", "retry"):
-        state = {"resume": person.resume, "approve": person.approve, "retry": person.retry}[given.verb]()
+    rules = wiring.plan_of(served, given)
+    person = verbs.Person(served, wiring.WallClock(), rules)
+    does = {"resume": person.resume, "approve": person.approve, "retry": person.retry}
+    says = {"pause": person.pause, "promote": person.promote, "abort": person.abort}
+    if given.verb == "rollback":
+        _roll_back(given, person, verbs.destination(served.read(), rules, given.to))
+    elif given.verb in does:
+        does[given.verb]()
     else:
-        says = {"pause": person.pause, "promote": person.promote, "abort": person.abort, "rollback": person.rollback}
-        state = says[given.verb](given.reason)
+        says[given.verb](given.reason)
     service = served.read()
-    _print({"did": given.verb} | verbs.status(service, wiring.plan_of(served, given)), given.json)
-    if state.phase not in (Phase.ABORTED, Phase.ROLLED_BACK) or given.verb not in ("abort", "rollback"):
+    if beats := wiring.pulse(given, env):
+        beats.say(verbs.unjudged(service, rules))
+    _print({"did": given.verb} | verbs.status(service, wiring.plan_of(served, given), time.time()), given.json)
+    if given.verb not in ("abort", "rollback"):
         return 0
     token = wiring.token(given.token, env, service.url)
     if trouble := is_alive(requests.Session(), service.url, token()):
-        return _refuse(UNVERIFIED, f"{state.stable} has all traffic, but: {trouble}")
+        return _refuse(UNVERIFIED, f"{', '.join(states.shares(service))} has all traffic, but: {trouble}")
     return 0
+
+
+def _roll_back(given: argparse.Namespace, person: verbs.Person, goal: verbs.Destination) -> None:
+    """Say what a rollback will do, and ask where somebody else moved traffic since; without a terminal, refuse."""
+    print(f"rollback: {goal}", file=sys.stderr)
+    is_sure = given.yes
+    if goal.doubt and not is_sure and sys.stdin.isatty():
+        print(f"{goal.doubt}", file=sys.stderr)
+        is_sure = input(f"give {goal.revision} everything? [y/N] ").strip().lower() in ("y", "yes")
+    # what was agreed to is done, and nothing that came up meanwhile
+    person.rollback(given.reason, to=goal.revision if is_sure and goal.doubt else given.to, is_sure=is_sure)
 
 
 def _explain(given: argparse.Namespace) -> int:

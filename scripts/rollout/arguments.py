@@ -23,7 +23,8 @@ exit status:
   2  wrong usage                                   8  simulate: a promise is broken; replay: a verdict differs
   3  rolled back                                   9  held, and the stable revision does not answer
   4  stood down: somebody else moved traffic      10  the first revision of all does not pass its smoke test
-  5  held: inconclusive at its deadline          130  interrupted; run again to go on"""
+  5  held: inconclusive at its deadline           11  superseded: a newer candidate was deployed
+  12  rollback: somebody has to agree, with --yes  130  interrupted; run again to go on"""
 
 RECORD = Path("rollouts.jsonl")
 
@@ -36,14 +37,27 @@ def parser() -> Parser:
         epilog=EXAMPLES,
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    place, judged, probed, told = where(), _judged(), _probed(), _told()
-    run = _verb(verbs, "run", [place, judged, probed, told], "roll the candidate out, or go on with it after any death")
+    place, judged, probed, told, pulsed = where(), _judged(), _probed(), _told(), _pulsed()
+    run = _verb(
+        verbs, "run", [place, judged, probed, told, pulsed], "roll the candidate out, or go on with it after any death"
+    )
     run.add_argument(
         "--metrics", default="monitoring", help="monitoring, or the URL of a Prometheus (default: %(default)s)"
     )
     run.add_argument(
         "--revision-label", default="revision_name", help="label that names the revision (default: %(default)s)"
     )
+    run.add_argument(
+        "--candidate", default="", metavar="REVISION", help="the revision (default: the newest one, tagged candidate)"
+    )
+    run.add_argument(
+        "--on-hold",
+        choices=("back", "keep"),
+        default="back",
+        help="when nobody judges any more, the stable revision gets everything, or the candidate keeps its share "
+        "(default: %(default)s)",
+    )
+    run.add_argument("--timeout", type=_positive, metavar="SECONDS", help="hold after so long (default: never)")
     _verb(verbs, "status", [place, judged, _json()], "print where the rollout stands")
     for verb, text in (
         ("pause", "step no further; a bad candidate is still rolled back"),
@@ -52,12 +66,16 @@ def parser() -> Parser:
         ("retry", "forget that the candidate was rolled back, so that `run` begins again"),
         ("promote", "give the candidate everything now"),
     ):
-        _verb(verbs, verb, [place, judged, _reason(), _json()], text)
+        _verb(verbs, verb, [place, judged, _reason(), _json(), pulsed], text)
     for verb, text in (
         ("abort", "give the stable revision everything, and end"),
-        ("rollback", "the same, also after the end of a rollout"),
+        ("rollback", "give everything to what served before the last change of traffic that is known"),
     ):
-        _verb(verbs, verb, [place, judged, _reason(), _json(), tokens()], text)
+        made = _verb(verbs, verb, [place, judged, _reason(), _json(), tokens(), pulsed], text)
+    made.add_argument("--to", default="", metavar="REVISION", help="the revision that gets everything")
+    made.add_argument(
+        "--yes", action="store_true", help="do not ask, also where somebody else moved traffic after the rollout"
+    )
     explained = _verb(verbs, "explain", [_recorded(), _json()], "say why everything was decided")
     explained.add_argument("--postmortem", action="store_true", help="as the draft of a post-mortem in Markdown")
     explained.add_argument(
@@ -134,6 +152,18 @@ def _told() -> Parser:
     told.add_argument("--topic", metavar="projects/P/topics/T", help="publish every move to a Pub/Sub topic")
     told.add_argument("--plain", action="store_true", help="lines instead of a picture on a terminal")
     return told
+
+
+def _pulsed() -> Parser:
+    pulsed = Parser(add_help=False)
+    pulsed.add_argument(
+        "--heartbeat",
+        default="monitoring",
+        metavar="WHERE",
+        help="where to say that a controller is there: monitoring, the URL of a Pushgateway, or none "
+        "(default: %(default)s)",
+    )
+    return pulsed
 
 
 def _recorded() -> Parser:

@@ -152,24 +152,31 @@ class CloudRun:
 def to_service(found: Mapping[str, Any]) -> Service:
     """Return the API's service as a value; its traffic is what is served, not what was asked for."""
     status = found["status"]
-    served = status.get("traffic", [])
+    asked, served = found["spec"].get("traffic", []), status.get("traffic", [])
     return Service(
         name=found["metadata"]["name"],
         etag=found["metadata"]["resourceVersion"],
         url=status.get("url", ""),
-        traffic=tuple(
-            Target(
-                revision=one.get("revisionName", ""),
-                percent=one.get("percent", 0),
-                tag=one.get("tag", ""),
-                url=one.get("url", ""),
-                latest=one.get("latestRevision", False),
-            )
-            for one in served
-        ),
+        traffic=_targets(served),
         annotations=_own(found),
         latest_ready_revision=status.get("latestReadyRevisionName", ""),
-        settled=is_ready(found) and _shares(found["spec"].get("traffic", [])) == _shares(served),
+        settled=is_ready(found) and _shares(asked) == _shares(served),
+        asked=_targets(asked) if asked else None,
+        latest_created_revision=status.get("latestCreatedRevisionName", ""),
+        failed=condition(found).get("status") == "False",
+    )
+
+
+def _targets(entries: list[dict[str, Any]]) -> tuple[Target, ...]:
+    return tuple(
+        Target(
+            revision=one.get("revisionName", ""),
+            percent=one.get("percent", 0),
+            tag=one.get("tag", ""),
+            url=one.get("url", ""),
+            latest=one.get("latestRevision", False),
+        )
+        for one in entries
     )
 
 

@@ -7,30 +7,25 @@ one call. So a controller that dies anywhere is continued by the next one, and o
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 
 from scripts.rollout import state as states
 from scripts.rollout.baseline import Baseline
+from scripts.rollout.begin import Beginner
 from scripts.rollout.doors import Clock, Event, Observer, Prober, Recorder
+from scripts.rollout.ends import End, Ender, OnHold
 from scripts.rollout.gate import judge, judge_probe
-from scripts.rollout.moves import AT_ONCE_SECONDS, PATIENCE_SECONDS, POLL_SECONDS, Mover, StoodDown
+from scripts.rollout.moves import Mover, StoodDown
 from scripts.rollout.plan import Plan, Policy
 from scripts.rollout.platform import Conflict, Platform, PlatformError, Service, Unavailable
-from scripts.rollout.state import Phase, RolloutError, State
+from scripts.rollout.state import Phase, State
 from scripts.rollout.verdict import Judgement, Verdict, together
 
+__all__ = ["Controller", "End", "OnHold"]
 
-class End(StrEnum):
-    """How `run` ends."""
+# a controller that is there says so this often, so that one that is not is noticed after `states.SILENT_SECONDS`
+SEEN_SECONDS = 240.0
 
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled back"
-    UNVERIFIED = "rolled back, but the stable revision does not answer"
-    STOOD_DOWN = "stood down"
-    HELD = "held"
-    ALONE = "held, and the stable revision does not answer"
-    UNFIT = "the first revision does not pass its smoke test, and there is none to go back to"
-    UNAVAILABLE = "the platform does not answer"
+_urls = states.urls
 
 
 class Controller:
@@ -45,6 +40,9 @@ class Controller:
         clock: Clock,
         plan: Plan,
         holder: str,
+        *,
+        on_hold: OnHold = OnHold.BACK,
+        timeout_seconds: float | None = None,
     ) -> None:
         """Bring the parts together.
 
@@ -56,95 +54,80 @@ class Controller:
             clock: time.
             plan: what to do.
             holder: a name for this controller that no other one has.
+            on_hold: what becomes of the candidate's traffic when the rollout is held or interrupted.
+            timeout_seconds: after so long the rollout is held, None never.
         """
+        self._until = None if timeout_seconds is None else clock.now() + timeout_seconds
+        self._is_begun = False
         self._observer, self._prober, self._recorder = observer, prober, recorder
-        self._clock, self._plan, self._holder = clock, plan, holder
+        self._clock, self._plan = clock, plan
         self._mover = Mover(platform, plan, clock)
         self._baseline = Baseline(prober)
+        self._beginner = Beginner(self._mover, clock, plan, holder, self._tell)
+        self._ender = Ender(self._mover, prober, clock, plan, on_hold, self._tell)
 
-    def run(self, digest: str) -> End:
+    def run(self, digest: str, candidate: str = "") -> End:
         """Roll out until an end, or until a person has to decide.
 
         Args:
             digest: of the bundle that the candidate is meant to serve.
+            candidate: a revision, if another one is meant than the newest candidate.
 
         Raises:
             RolloutError: it cannot begin.
             Refused: the platform does not let us.
         """
         try:
-            state = self._begin(digest)
+            return self._run(digest, candidate)
+        except KeyboardInterrupt:
+            # also where it was about to end otherwise
+            return self._ender.interrupt(self._mover.last, is_begun=self._is_begun, is_lost=self._baseline.is_lost)
+
+    def _run(self, digest: str, candidate: str) -> End:
+        try:
+            state = self._beginner.begin(digest, candidate)
         except Conflict:
-            # whoever was quicker has the rollout
+            # somebody was quicker and has the rollout
             return End.STOOD_DOWN
         except Unavailable:
             return End.UNAVAILABLE
+        self._is_begun = True
         try:
             return self._until_the_end(state)
         except StoodDown as error:
-            return self._stand_down(state, str(error))
+            return self._ender.stand_down(state, str(error))
         except Unavailable as error:
-            self._tell("held", state, str(error))
+            self._tell("held", self._mover.last or state, str(error))
             return End.UNAVAILABLE
-        except PlatformError:
+        except PlatformError as error:
+            self._tell("held", self._mover.last or state, f"nobody judges the candidate any more: {error}")
             raise
         except Exception as error:
             # the guard: a candidate does not keep its traffic while nobody judges it
-            self._roll_back(self._mover.held(state)[1], f"the controller failed: {error!r}")
+            self._ender.give_back(state, f"the controller failed: {error!r}")
             raise
-
-    def _begin(self, digest: str) -> State:
-        deadline = self._clock.now() + PATIENCE_SECONDS
-        while True:
-            try:
-                return self._begin_once(digest)
-            except Unavailable:
-                # it may have been written all the same: then it is found, and it is ours
-                if self._clock.now() >= deadline:
-                    raise
-                self._clock.sleep(POLL_SECONDS)
-
-    def _begin_once(self, digest: str) -> State:
-        service = self._mover.settled()
-        now = self._clock.now()
-        found = states.of(service)
-        if found is not None and not found.is_over:
-            return self._take_over(service, found, digest)
-        if found is not None and states.is_done(service, found):
-            return found
-        fresh = states.begin(service, self._plan, now, self._holder, digest)
-        if found is not None and found.candidate == fresh.candidate and found.phase is not Phase.PROMOTED:
-            raise RolloutError(f"{found.candidate} {found.phase.value} before: {found.reason}; to try again: retry")
-        state = self._mover.place(service, fresh)
-        first = f"{state.candidate} is the first revision of all"
-        self._tell(
-            "began", state, first if state.is_first else f"{state.candidate} is to take over from {state.stable}"
-        )
-        return state
-
-    def _take_over(self, service: Service, found: State, digest: str) -> State:
-        if found.plan != self._plan.name:
-            raise RolloutError(f"a rollout by the plan {found.plan} goes on; run it with --plan {found.plan}")
-        candidate = states.candidate_of(service)
-        if candidate not in (None, found.candidate):
-            raise RolloutError(f"the rollout of {found.candidate} goes on; abort it before {candidate} is rolled out")
-        if found.digest != digest:
-            raise RolloutError(f"the rollout that goes on is of the bundle {found.digest}, not {digest}")
-        ours = replace(found, holder=self._holder)
-        # where the traffic is ours the tags are written again too: somebody may have taken one away
-        is_as_said = states.shares(service) == states.wanted(found, self._plan)
-        state = self._mover.place(service, ours) if is_as_said else self._mover.annotate(service, ours)
-        self._tell("resumed", state, f"after the controller {found.holder}")
-        return state
 
     def _until_the_end(self, state: State) -> End:
         while True:
             service, state = self._mover.held(state)
             if state.is_over:
                 return self._ended(state)
-            if (end := self._advance(service, state)) is not None:
+            state = self._say_seen(service, state)
+            is_late = self._until is not None and self._clock.now() >= self._until
+            end = self._hold(state, "the time that was given is over") if is_late else self._advance(service, state)
+            if end is not None:
                 return end
             self._clock.sleep(self._plan.look_seconds)
+
+    def _say_seen(self, service: Service, state: State) -> State:
+        """Write now and then that a controller is there; where that fails the next look tries again."""
+        now = self._clock.now()
+        if now - state.seen_seconds < SEEN_SECONDS:
+            return state
+        try:
+            return self._mover.annotate(service, replace(state, seen_seconds=now))
+        except (Conflict, Unavailable):
+            return state
 
     def _advance(self, service: Service, state: State) -> End | None:
         """Look once, and make at most one move."""
@@ -238,10 +221,8 @@ class Controller:
             return None
         return self._hold(state, judgement.reason)
 
-    def _hold(self, state: State, reason: str, end: End = End.HELD) -> End:
-        held = self._mover.move(state, lambda found: replace(found, is_paused=True, reason=f"held: {reason}"))
-        self._tell("held", held, f"inconclusive at the deadline: {reason}; then: resume, approve, promote or abort")
-        return end
+    def _hold(self, state: State, reason: str, end: End = End.HELD) -> End | None:
+        return self._ender.hold(state, reason, end)
 
     def _move(self, state: State, phase: Phase, reason: str, step: int | None = None) -> State:
         moved = self._mover.move(
@@ -253,44 +234,11 @@ class Controller:
         return moved
 
     def _roll_back(self, state: State, reason: str) -> End | None:
-        moved = self._mover.move(
-            state, lambda found: found.at(Phase.ROLLED_BACK, self._clock.now(), reason), AT_ONCE_SECONDS
-        )
-        self._tell("moved", moved, reason)
-        return self._ended(moved) if moved.is_over else None
+        return self._ender.roll_back(state, reason)
 
     def _ended(self, state: State) -> End:
-        if state.phase is Phase.STOOD_DOWN:
-            return End.STOOD_DOWN
-        if state.phase is Phase.PROMOTED:
-            self._tell("ended", state, state.reason)
-            return End.PROMOTED
-        if state.is_first:
-            self._tell("ended", state, f"{state.reason}; there is none to go back to: deploy another one")
-            return End.UNFIT
-        trouble = self._prober.verify(self._mover.settled().url)
-        self._tell("verified", state, trouble or f"{state.stable} answers")
-        self._tell("ended", state, state.reason)
-        return End.UNVERIFIED if trouble else End.ROLLED_BACK
-
-    def _stand_down(self, state: State, reason: str) -> End:
-        service = self._mover.settled()
-        found = states.of(service)
-        is_ours = found is not None and (found.rollout, found.holder) == (state.rollout, state.holder)
-        if found is not None and is_ours and not found.is_over:
-            try:
-                self._mover.annotate(service, found.at(Phase.STOOD_DOWN, self._clock.now(), reason))
-            except (Conflict, Unavailable) as error:
-                reason = f"{reason} (not noted in the service: {error})"
-        self._tell("ended", state.at(Phase.STOOD_DOWN, self._clock.now(), reason), reason)
-        return End.STOOD_DOWN
+        return self._ender.ended(state)
 
     def _tell(self, name: str, state: State, reason: str, **more: object) -> None:
         event = Event(self._clock.now(), name, state, state.percent(self._plan), reason)
         self._recorder.record(replace(event, **more))  # type: ignore[arg-type]
-
-
-def _urls(service: Service) -> tuple[str, str]:
-    """Return the addresses of the candidate's tag and the stable revision's, empty where the platform did not say."""
-    found = {target.tag: target.url for target in service.traffic}
-    return found.get(states.CANDIDATE, ""), found.get(states.STABLE, "")

@@ -31,7 +31,7 @@ class Event:
         time_seconds: when.
         name: `began`, `resumed`, `judged`, `moved`, `verified`, `held`, `waits`, `synthetic` or `ended`.
         state: where the rollout stands.
-        percent: the candidate's share.
+        percent: the candidate's share; at an end after which somebody else moved traffic, what it has all the same.
         reason: one sentence.
         judgement: of `judged`.
         observation: what was judged.
@@ -48,6 +48,14 @@ class Event:
     observation: Observation | None = None
     probe: Probe | None = None
     is_concurrent: bool = True
+
+
+class Tell(Protocol):
+    """Makes an event of what happened and passes it on; what is given by name replaces the event's own."""
+
+    def __call__(self, name: str, state: State, reason: str, **more: object) -> None:
+        """See `Event`."""
+        ...
 
 
 class Observer(Protocol):

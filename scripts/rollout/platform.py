@@ -58,6 +58,9 @@ class Service:
         latest_ready_revision: The newest revision that became ready, or empty.
         settled: What was asked for is what is served (`observedGeneration` is `generation`, the service is ready,
             `spec.traffic` is `status.traffic`). While it is False, `traffic` may still change by itself: read again.
+        asked: The traffic that was asked for (`spec.traffic`), or None where it is `traffic`.
+        latest_created_revision: The newest revision, ready or not (`status.latestCreatedRevisionName`), or empty.
+        failed: The newest thing that was asked for cannot be served (the condition `Ready` is False).
     """
 
     name: str
@@ -67,6 +70,9 @@ class Service:
     annotations: Mapping[str, str] = field(default_factory=dict)
     latest_ready_revision: str = ""
     settled: bool = True
+    asked: tuple[Target, ...] | None = None
+    latest_created_revision: str = ""
+    failed: bool = False
 
 
 class Platform(Protocol):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from model.store import Bucket, Deadline, is_address, parse
 from model.verify import VerifiedBundle
 from scripts.rollout import credentials, monitoring, plan, state
 from scripts.rollout.cloudrun import CloudRun, Place, Services
-from scripts.rollout.controller import Controller
+from scripts.rollout.controller import Controller, OnHold
 from scripts.rollout.credentials import CredentialsError
 from scripts.rollout.doors import Recorder
 from scripts.rollout.monitoring import Monitoring
@@ -32,8 +34,10 @@ from scripts.rollout.observe import MetricsObserver, Source
 from scripts.rollout.plan import Plan, PlanError
 from scripts.rollout.platform import Platform
 from scripts.rollout.prometheus import Prometheus
+from scripts.rollout.pulse import MonitoringSink, Pulse, PushgatewaySink
 from scripts.rollout.record import LOGGING_URL, CloudRecord, Record, Tee
 from scripts.rollout.smoke import HttpProber, golden_rows
+from scripts.rollout.state import Damaged
 from scripts.rollout.view import Lines, Screen
 
 log = logging.getLogger(__name__)
@@ -85,7 +89,11 @@ def plan_of(service_platform: Platform, given: argparse.Namespace) -> Plan:
     """Return the plan that was asked for, or the one that the rollout under way follows."""
     name = given.plan
     if name is None:
-        found = state.of(service_platform.read())
+        try:
+            found = state.of(service_platform.read())
+        except Damaged:
+            # the verb says so itself
+            found = None
         name = found.plan if found is not None and not found.is_over else "canary"
     return read_plan(given.slo, name)
 
@@ -130,9 +138,20 @@ def source(given: argparse.Namespace, env: Mapping[str, str]) -> Source:
     return Prometheus(given.metrics, session, revision_label=given.revision_label)
 
 
-def recorder(given: argparse.Namespace, env: Mapping[str, str], rules: Plan) -> Recorder:
+def pulse(given: argparse.Namespace, env: Mapping[str, str]) -> Pulse | None:
+    """Return what says that a controller is there, None where that is not wanted."""
+    if given.heartbeat == "none":
+        return None
+    if given.heartbeat != "monitoring":
+        return Pulse(PushgatewaySink(requests.Session(), given.heartbeat, given.service), WallClock())
+    url = env.get(MONITORING_OVERRIDE) or monitoring.URL
+    sink = MonitoringSink(credentials.session(env), given.project, given.region, given.service, url)
+    return Pulse(sink, WallClock())
+
+
+def recorder(given: argparse.Namespace, env: Mapping[str, str], rules: Plan, beats: Pulse | None = None) -> Recorder:
     """Return everybody who is told: the file, the terminal, and who was named."""
-    told: list[Recorder] = [Record(given.record)]
+    told: list[Recorder] = [Record(given.record), *filter(None, [beats])]
     is_screen = sys.stdout.isatty() and not given.json and not given.plain
     told.append(Screen(sys.stdout, rules) if is_screen else Lines(sys.stdout, is_json=given.json))
     if given.webhook:
@@ -145,13 +164,49 @@ def recorder(given: argparse.Namespace, env: Mapping[str, str], rules: Plan) -> 
 
 
 def controller(
-    given: argparse.Namespace, env: Mapping[str, str], served: Platform, rules: Plan, found: VerifiedBundle
+    given: argparse.Namespace,
+    env: Mapping[str, str],
+    served: Platform,
+    rules: Plan,
+    found: VerifiedBundle,
+    beats: Pulse | None = None,
 ) -> Controller:
     """Return a controller that nobody else is."""
     asks = prober(given, env, found, served.read().url, rules)
     observes = MetricsObserver(source(given, env), rules)
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return Controller(served, observes, asks, recorder(given, env, rules), WallClock(), rules, holder)
+    return Controller(
+        served,
+        observes,
+        asks,
+        recorder(given, env, rules, beats),
+        WallClock(),
+        rules,
+        holder,
+        on_hold=OnHold(given.on_hold),
+        timeout_seconds=given.timeout,
+    )
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGINT interrupt what runs within, once: what is done about it is not to be interrupted.
+
+    As process 1 of a container, which a step of Cloud Build is, Python would not even notice SIGTERM.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(*_: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(one, interrupt) for one in signals]
+    try:
+        yield
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
 
 
 def token(kind: str, env: Mapping[str, str], audience: str) -> Callable[[], str | None]:

@@ -26,6 +26,7 @@ from tests.fakes.cloudrun_api import Api, Fault
 from tests.fakes.cloudrun_metrics import Metrics
 from tests.fakes.cloudrun_monitoring import HOST as MONITORING_HOST
 from tests.fakes.cloudrun_monitoring import CloudMonitoring
+from tests.fakes.cloudrun_points import Points
 from tests.fakes.cloudrun_resources import SUFFIX, Resources
 from tests.fakes.cloudrun_revisions import Image, Revision
 from tests.fakes.cloudrun_traffic import DataPlane, Served
@@ -44,6 +45,7 @@ class CloudRun:
     Attributes:
         metrics: what a Prometheus-compatible endpoint, at `prometheus`, answers, and how late.
         monitoring: what Cloud Monitoring answers, and how late.
+        points: what was written to Cloud Monitoring.
         ready_seconds: how much longer every revision takes to get ready.
         patience_seconds: after so long a startup probe gives up, if its own limit is not shorter.
         hosts: more hosts that are on this machine, such as another API's, and what answers for them.
@@ -67,9 +69,10 @@ class CloudRun:
         self._data = DataPlane(self.resources, random.Random(seed))
         self.metrics = Metrics(self.resources)
         self.monitoring = CloudMonitoring(self.metrics, lambda: self._data.log)
+        self.points = Points()
         self.ready_seconds = 0.0
         self.patience_seconds = 60.0
-        self.hosts: dict[str, Callable[[Request], Reply]] = {MONITORING_HOST: self.monitoring.answer}
+        self.hosts: dict[str, Callable[[Request], Reply]] = {MONITORING_HOST: self._monitored}
         self.refused: list[str] = []
         self.calls: list[tuple[str, str]] = []
         self._loop = asyncio.new_event_loop()
@@ -137,6 +140,16 @@ class CloudRun:
     def move_traffic(self, service: str, shares: Mapping[str, int]) -> None:
         """Move traffic as a person does, at the console."""
         self._call(lambda: self.resources.set_traffic(service, shares))
+
+    def annotate(self, service: str, name: str, text: str) -> None:
+        """Write an annotation of a service past everybody's version, as a person or a tool may."""
+
+        def write() -> None:
+            found = self.resources.find(service)
+            found.metadata.setdefault("annotations", {})[name] = text
+            found.touch()
+
+        self._call(write)
 
     def kill(self, revision: str) -> None:
         """Kill a revision's process; it stays dead, as one does whose bundle is gone."""
@@ -210,6 +223,9 @@ class CloudRun:
             return self.hosts[request.host](request)
         self.refused.append(request.host)
         return Refused(403, f"{request.host} is not on this machine").reply()
+
+    def _monitored(self, request: Request) -> Reply:
+        return self.points.answer(request) if self.points.takes(request) else self.monitoring.answer(request)
 
     def _launch(self, revision: Revision) -> None:
         self._keep(self._start(revision))

@@ -1,4 +1,4 @@
-"""A revision that starts in a moment and knows nothing, for tests of the control plane."""
+"""A revision that starts in a moment and knows nothing but that it is ready, for tests of the control plane."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers every GET with its revision's name."""
+    """Answers every GET with its revision's name, and that for readiness with JSON."""
 
     def do_GET(self) -> None:
-        body = os.environ["K_REVISION"].encode()
+        body = b"{}" if self.path == "/health/ready" else os.environ["K_REVISION"].encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -12,7 +12,7 @@ from scripts.rollout.platform import Conflict, Refused, Service, Target, Unavail
 from scripts.rollout.windows import Histogram, Observation, Window
 
 DIGEST = "sha256:" + "a" * 64
-OLD, NEW = "svc-00001-old", "svc-00002-new"
+OLD, NEW, NEWER = "svc-00001-old", "svc-00002-new", "svc-00003-newer"
 
 
 class Killed(BaseException):
@@ -51,7 +51,11 @@ def tag_url(tag: str) -> str:
 
 
 class Platform:
-    """One service; `faults` are taken one by one by the calls they fit, `before_write` is somebody else's moment."""
+    """One service; `faults` are taken one by one by the calls they fit, `before_write` is somebody else's moment.
+
+    What names the revision `starting` is asked for, and served only when it is `ready`, as Knative's routes are:
+    https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md#route
+    """
 
     def __init__(self, traffic: tuple[Target, ...] = ()) -> None:
         traffic = traffic or (Target(NEW, 0, "candidate"), Target(OLD, 100))
@@ -60,6 +64,7 @@ class Platform:
         self.faults: list[str] = []
         self.before_write: Callable[[], None] | None = None
         self.unsettled_reads = 0
+        self.starting = ""
         self.writes: list[Service] = []
 
     @staticmethod
@@ -101,7 +106,26 @@ class Platform:
         """Change the service as anybody might."""
         notes = self.service.annotations if annotations is None else annotations
         etag = str(int(self.service.etag) + 1)
-        self.service = replace(self.service, etag=etag, traffic=self._served(traffic), annotations=notes)
+        self.service = replace(self.service, etag=etag, annotations=notes)
+        if self.starting and any(one.revision == self.starting for one in traffic):
+            self.service = replace(self.service, asked=traffic, settled=False)
+        else:
+            self.service = replace(self.service, asked=None, settled=True, traffic=self._served(traffic))
+
+    def deploy(self, revision: str, *, is_ready: bool = True) -> None:
+        """Deploy as `scripts.deploy` does: the tag goes to a new revision, traffic stays where it is."""
+        others = tuple(one for one in self.service.traffic if one.tag != "candidate" or one.percent)
+        pinned = tuple(replace(one, tag="") if one.tag == "candidate" else one for one in others)
+        notes = {**self.service.annotations, "rookery.dev/candidate": revision}
+        self.starting = "" if is_ready else revision
+        self.put((*pinned, Target(revision, 0, "candidate")), notes)
+        self.service = replace(self.service, latest_created_revision=revision)
+
+    def ready(self) -> None:
+        """Let the revision that starts be ready, and serve what was asked for."""
+        self.starting = ""
+        if self.service.asked is not None:
+            self.put(self.service.asked)
 
     def shares(self) -> dict[str, int]:
         return {one.revision: one.percent for one in self.service.traffic if one.percent}

@@ -16,6 +16,7 @@ from model import baseline
 from model.predictor import Predictor
 from scripts.monitoring.__main__ import main
 from scripts.monitoring.files import CHANNEL, FOLDER, alerts, rendered
+from scripts.rollout import pulse
 from service import metrics
 from service.families import SECONDS, all_families
 from service.loader import Ready
@@ -53,7 +54,7 @@ EXPRESSIONS = _expressions()
 @pytest.fixture(scope="module")
 def known(penguins_predictor: Predictor) -> set[str]:
     """Every name that can be asked for: what is exported, and what is recorded."""
-    names = {*metrics.OF_PROCESSES, metrics.MEMORY_USED}
+    names = {*metrics.OF_PROCESSES, metrics.MEMORY_USED, *pulse.METRICS}
     for family in all_families(Ready(penguins_predictor), baseline.build(penguins_predictor.manifest)):
         names |= {family.name + end for end in ("_bucket", "_sum", "_count")} if family.bounds else {family.name}
     for path in RULES:

@@ -13,7 +13,7 @@ from tests.rehearse.account import Account
 from tests.rehearse.scenarios import SCENARIOS, Scenario
 from tests.rehearse.stage import FIRST_PERCENT, Stage, bundle_in, check_bundle
 
-HEAD = f"{'scenario':<18}{'expected':<24}{'seen':<24}{'seconds':>8}{'requests':>10}"
+HEAD = f"{'scenario':<18}{'expected':<28}{'seen':<28}{'seconds':>8}{'requests':>10}"
 HEAD += f"{'lost':>6}{'wrong':>7}{'by stable':>11}{'exposed':>9}{'left':>6}"
 
 FOOT = """
@@ -45,7 +45,7 @@ def rehearse(
             print(Counter((one.revision, one.path, one.status) for one in log if one.status != 200), flush=True)
     trouble = account.trouble(scenario.harm, FIRST_PERCENT)
     is_kept = seen == scenario.expected and not trouble and left == 0
-    line = f"{scenario.name:<18}{scenario.expected:<24}{seen:<24}{time.monotonic() - began:>8.1f}{account.sent:>10}"
+    line = f"{scenario.name:<18}{scenario.expected:<28}{seen:<28}{time.monotonic() - began:>8.1f}{account.sent:>10}"
     line += f"{account.lost:>6}{account.wrong:>7}{account.by_stable:>11}{account.exposed:>9}{left:>6}"
     return is_kept, line + ("" if is_kept else f"  NOT AS EXPECTED {trouble}")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.fakes.cloudrun import Fault
+from tests.rehearse import left
 from tests.rehearse.account import Harm
 from tests.rehearse.stage import FIRST_PERCENT, SERVICE, Stage
 
@@ -195,4 +196,9 @@ SCENARIOS = (
     Scenario("no-sidecar", "rolled back", _monitoring("errors", has_sidecar=False), harm=BAD),
     Scenario("first", "promoted", _first),
     Scenario("first-unfit", "promoted", _first_unfit),
+    Scenario("second-deploy", "superseded, then promoted", left.second_deploy),
+    Scenario("second-dead", "left, then promoted", left.second_deploy_dead),
+    Scenario("damaged", "rolled back", left.damaged),
+    Scenario("terminated", "interrupted, then promoted", left.terminated),
+    Scenario("held-back", "held", left.held, deadline_seconds=8),
 )

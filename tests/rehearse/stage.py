@@ -24,7 +24,7 @@ SERVICE = "penguins"
 LOGGING_HOST = "logging.fake.test"
 FAULTS = ("errors", "slow", "wrong", "shift")
 ENDED = {0: "promoted", 1: "failed", 3: "rolled back", 4: "stood down", 5: "held", 6: "unverified", 7: "unavailable"}
-ENDED |= {9: "alone", 10: "unfit"}
+ENDED |= {9: "alone", 10: "unfit", 11: "superseded", 12: "unsure", 130: "interrupted"}
 END_SECONDS = 150
 FIRST_PERCENT = 20
 # thresholds for minutes instead of hours: the rules are the same
@@ -199,6 +199,12 @@ class Stage:
         )
         self._controllers.append(started)
         return started
+
+    def say(self, verb: str, *more: str) -> int:
+        """Say a verb to the rollout, as a person does; returns the command's exit status."""
+        command = [sys.executable, "-m", "scripts.rollout", verb, f"--service={SERVICE}", "--project=demo", *more]
+        command += ["--region=us-central1", f"--slo={self.folder / 'slo.toml'}"]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
 
     def finish(self, controller: subprocess.Popen[str]) -> str:
         """Wait for a controller's end and return it in a word."""

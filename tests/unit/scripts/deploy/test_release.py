@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from scripts.deploy.release import Release, ReleaseError, beside, fill, is_first, revision_name
+from scripts.rollout import state as states
 
 ROOT = Path(__file__).resolve().parents[4]
 TEMPLATE = yaml.safe_load((ROOT / "deploy/cloudrun/service.yaml").read_text())
@@ -103,7 +104,8 @@ def test_a_later_one_gets_none_and_takes_the_tag():
 
 
 def unfit(phase: str, stable: str = "penguins-1") -> str:
-    return json.dumps({"candidate": "penguins-1", "stable": stable, "phase": phase})
+    state = states.new("penguins-1", stable, "canary", 1000.0, "deploy").at(states.Phase(phase), 1000.0, "golden")
+    return json.dumps(asdict(state))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.rollout import plan
-from scripts.rollout.controller import Controller, End
+from scripts.rollout.controller import Controller, End, OnHold
 from scripts.rollout.plan import Plan
 from tests.fakes.platform import DIGEST, Boundaries, Clock, Observer, Platform, Prober, Recorder
 
@@ -27,12 +27,24 @@ class World:
     prober: Prober = field(default_factory=Prober)
     recorder: Recorder = field(default_factory=Recorder)
     clock: Clock = field(default_factory=Clock)
+    on_hold: OnHold = OnHold.BACK
+    timeout_seconds: float | None = None
 
     def controller(self, holder: str = "one") -> Controller:
-        return Controller(self.platform, self.observer, self.prober, self.recorder, self.clock, self.plan, holder)
+        return Controller(
+            self.platform,
+            self.observer,
+            self.prober,
+            self.recorder,
+            self.clock,
+            self.plan,
+            holder,
+            on_hold=self.on_hold,
+            timeout_seconds=self.timeout_seconds,
+        )
 
-    def run(self, holder: str = "one") -> End:
-        return self.controller(holder).run(DIGEST)
+    def run(self, holder: str = "one", candidate: str = "") -> End:
+        return self.controller(holder).run(DIGEST, candidate)
 
     def die_at(self, crossing: int | None) -> Boundaries:
         """Let the controller be killed at one crossing to the world."""

@@ -45,8 +45,13 @@ def test_a_service_is_read_as_it_is_served(cloud: CloudRun, platform: Platform):
         Target("x-2", 0, tag="candidate", url=cloud.url("x", "candidate")),
     )
     assert (service.name, service.url, service.latest_ready_revision) == ("x", cloud.url("x"), "x-2")
-    assert service.annotations == {}
+    assert service.annotations == {"rookery.dev/candidate": "x-2", "rookery.dev/candidate-digest": DIGEST}
+    assert (service.asked, service.latest_created_revision) == (
+        (Target("x-1", 100), Target("x-2", 0, "candidate")),
+        "x-2",
+    )
     assert service.settled
+    assert not service.failed
 
 
 def test_a_write_moves_traffic_and_keeps_what_is_not_ours(cloud: CloudRun, platform: Platform):

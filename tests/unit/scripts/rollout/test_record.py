@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from scripts.rollout import record, replay
-from scripts.rollout.controller import End
+from scripts.rollout.controller import End, OnHold
 from scripts.rollout.notify import Notifier
 from scripts.rollout.postmortem import commits_between, explain, postmortem
 from scripts.rollout.record import CloudRecord, Record, RecordError, Tee
@@ -28,6 +28,7 @@ def bad(world, tmp_path):
     world.recorder = Tee([remembered, Record(path)])
     world.observer.health = "few"
     world.plan = replace(world.plan, step_deadline_seconds=1000)
+    world.on_hold = OnHold.KEEP
     assert world.run() is End.HELD
     world.observer.health = "bad"
     assert world.run("two") is End.ROLLED_BACK

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.rollout import state as states
 from scripts.rollout import verbs
-from scripts.rollout.controller import End
+from scripts.rollout.controller import End, OnHold
 from scripts.rollout.platform import Target, Unavailable
 from scripts.rollout.state import Phase, RolloutError
 from scripts.rollout.verbs import Person
@@ -17,6 +17,7 @@ from tests.fakes.platform import NEW, OLD
 def held(world):
     """A rollout that is held at 5 %."""
     world.observer.health = "few"
+    world.on_hold = OnHold.KEEP
     assert world.run() is End.HELD
     return world
 
@@ -96,13 +97,13 @@ def test_without_a_rollout_there_is_nothing_to_say(world):
 
 
 def test_status_tells_where_it_stands(held):
-    table = verbs.status(held.platform.service, held.plan)
+    table = verbs.status(held.platform.service, held.plan, held.clock.now())
     assert (table["phase"], table["percent"], table["paused"]) == ("step", 5, True)
     assert table["traffic_is_as_the_state_says"]
     held.platform.put((Target(OLD, 100, latest=True),))
-    table = verbs.status(held.platform.service, held.plan)
+    table = verbs.status(held.platform.service, held.plan, held.clock.now())
     assert not table["traffic_is_as_the_state_says"]
     assert table["follows_latest"]
     held.platform.put((Target(OLD, 100),), {})
-    assert verbs.status(held.platform.service, held.plan)["rollout"] is None
+    assert verbs.status(held.platform.service, held.plan, held.clock.now())["rollout"] is None
     assert states.ANNOTATION not in held.platform.service.annotations
