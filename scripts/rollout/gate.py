@@ -142,12 +142,10 @@ def _judge_looks(looks: Sequence[Look], plan: Plan) -> tuple[Finding, ...]:
     last, newest = looks[-1], looks[-LOST_LOOKS:]
     asked, lost = sum(look.asked for look in newest), sum(look.asked - look.answered for look in newest)
     is_lossy = len(newest) == LOST_LOOKS and all(look.answered < look.asked for look in newest)
-    answers = Verdict.HEALTHY
+    # one look may meet an instance that is just being replaced, and nothing is promoted on it
+    answers = Verdict.HEALTHY if last.answered == last.asked else Verdict.INCONCLUSIVE
     if is_lossy and lost >= LOST_SHARE * asked:
         answers = Verdict.UNHEALTHY
-    elif last.asked - last.answered >= LOST_SHARE * last.asked:
-        # one look may meet an instance that is just being replaced
-        answers = Verdict.INCONCLUSIVE
     is_known = last.differences <= plan.probing.golden_differences_max
     return (
         Finding("answers", answers, f"{lost} of {asked} golden rows were not answered at the last {len(newest)} looks"),
