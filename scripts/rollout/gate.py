@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.rollout.compare import Assessed, assess, assess_before
 from scripts.rollout.plan import Plan, Rule
@@ -140,17 +141,27 @@ def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
 def _judge_looks(looks: Sequence[Look], plan: Plan) -> tuple[Finding, ...]:
     """Judge the golden rows of the newest looks: whether they are answered, and how."""
     last, newest = looks[-1], looks[-LOST_LOOKS:]
-    asked, lost = sum(look.asked for look in newest), sum(look.asked - look.answered for look in newest)
-    is_lossy = len(newest) == LOST_LOOKS and all(look.answered < look.asked for look in newest)
+    asked = np.array([look.asked for look in newest])
+    lost = asked - np.array([look.answered for look in newest])
     # one look may meet an instance that is just being replaced, and nothing is promoted on it
     answers = Verdict.HEALTHY if last.answered == last.asked else Verdict.INCONCLUSIVE
-    if is_lossy and lost >= LOST_SHARE * asked:
+    if len(newest) == LOST_LOOKS and are_deadly(asked, lost):
         answers = Verdict.UNHEALTHY
     is_known = last.differences <= plan.probing.golden_differences_max
     return (
-        Finding("answers", answers, f"{lost} of {asked} golden rows were not answered at the last {len(newest)} looks"),
+        Finding(
+            "answers",
+            answers,
+            f"{lost.sum()} of {asked.sum()} golden rows were not answered at the last {len(newest)} looks",
+        ),
         Finding("golden", _is(is_known), f"{last.differences} of {last.answered} golden rows are answered otherwise"),
     )
+
+
+def are_deadly(asked: NDArray[np.int64], lost: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which candidates are dead by the golden rows asked and lost at `LOST_LOOKS` looks, shapes (..., looks)."""
+    deadly: NDArray[np.bool_] = (lost > 0).all(axis=-1) & (lost.sum(axis=-1) >= LOST_SHARE * asked.sum(axis=-1))
+    return deadly
 
 
 def _judge_replay(replay: Replay, plan: Plan) -> tuple[Finding, ...]:
