@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scripts.rollout.doors import Clock, Prober
-from scripts.rollout.gate import LOST_LOOKS, Look, Probe
+from scripts.rollout.gate import LOST_LOOKS, Look, Probe, are_lost, are_unready
 
-# where a look lost something the next one follows so soon, so that a dead candidate is known within two minutes
-AGAIN_SECONDS = 15.0
+# where a look lost something the next ones follow so soon, so that a dead candidate is known within two minutes
+AGAIN_SECONDS, AGAIN_MAX = 15.0, 4
 # looks in a row without an answer, until it is no baseline any more
 SILENT_LOOKS = 3
 
@@ -77,14 +77,13 @@ class Watch:
         if not url:
             return Probe(digest, None, False, 0.0, False)
         self._ready_at = self._ready_at or self._clock.now()
-        while True:
+        for again in range(AGAIN_MAX + 1):
+            if again:
+                self._clock.sleep(self._pause_seconds)
             found = self._prober.look(url, digest)
             self._looks = (*self._looks, *found.looks)[-LOST_LOOKS:]
             if found.is_ready:
                 self._ready_at = self._clock.now()
-            if found.looks[-1].is_whole or (
-                len(self._looks) == LOST_LOOKS and not any(one.is_whole for one in self._looks)
-            ):
-                waited = 0.0 if found.is_ready else self._clock.now() - self._ready_at
-                return replace(found, looks=self._looks, waited_seconds=waited)
-            self._clock.sleep(self._pause_seconds)
+            if found.looks[-1].is_whole or are_lost(self._looks) or are_unready(self._looks):
+                break
+        return replace(found, looks=self._looks, waited_seconds=self._clock.now() - self._ready_at)

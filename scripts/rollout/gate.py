@@ -122,7 +122,7 @@ def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
         is_too_long = probe.waited_seconds >= plan.probing.ready_seconds
         if newest:
             # one that has traffic has been ready before: it is not starting
-            is_too_long = len(newest) == LOST_LOOKS and not any(look.is_ready for look in newest)
+            is_too_long = are_unready(newest)
         verdict = Verdict.UNHEALTHY if is_too_long else Verdict.INCONCLUSIVE
         return (Finding("ready", verdict, f"has not been ready for {probe.waited_seconds:.0f} s"), *looks)
     is_meant = probe.digest_served == probe.digest_intended
@@ -141,21 +141,33 @@ def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
 def _judge_looks(looks: Sequence[Look], plan: Plan) -> tuple[Finding, ...]:
     """Judge the golden rows of the newest looks: whether they are answered, and how."""
     last, newest = looks[-1], looks[-LOST_LOOKS:]
-    asked = np.array([look.asked for look in newest])
-    lost = asked - np.array([look.answered for look in newest])
+    asked, lost = sum(look.asked for look in newest), sum(look.asked - look.answered for look in newest)
     # one look may meet an instance that is just being replaced, and nothing is promoted on it
     answers = Verdict.HEALTHY if last.answered == last.asked else Verdict.INCONCLUSIVE
-    if len(newest) == LOST_LOOKS and are_deadly(asked, lost):
+    if are_lost(newest):
         answers = Verdict.UNHEALTHY
     is_known = last.differences <= plan.probing.golden_differences_max
     return (
         Finding(
             "answers",
             answers,
-            f"{lost.sum()} of {asked.sum()} golden rows were not answered at the last {len(newest)} looks",
+            f"{lost} of {asked} golden rows were not answered at the last {len(newest)} looks",
         ),
         Finding("golden", _is(is_known), f"{last.differences} of {last.answered} golden rows are answered otherwise"),
     )
+
+
+def are_unready(looks: Sequence[Look]) -> bool:
+    """Whether a candidate was not ready at `LOST_LOOKS` looks in a row."""
+    return len(looks) >= LOST_LOOKS and not any(look.is_ready for look in looks[-LOST_LOOKS:])
+
+
+def are_lost(looks: Sequence[Look]) -> bool:
+    """Whether a candidate lost too many golden rows at `LOST_LOOKS` looks in a row."""
+    newest = looks[-LOST_LOOKS:]
+    asked = np.array([look.asked for look in newest])
+    lost = asked - np.array([look.answered for look in newest])
+    return len(newest) == LOST_LOOKS and bool(are_deadly(asked, lost))
 
 
 def are_deadly(asked: NDArray[np.int64], lost: NDArray[np.int64]) -> NDArray[np.bool_]:

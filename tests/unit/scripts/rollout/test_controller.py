@@ -6,16 +6,18 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scripts.rollout import state as states
+from scripts.rollout.baseline import Watch
 from scripts.rollout.controller import End
-from scripts.rollout.gate import Replay
+from scripts.rollout.gate import Replay, are_lost
 from scripts.rollout.plan import Policy
 from scripts.rollout.platform import Refused, Target
 from scripts.rollout.state import Phase, RolloutError
 from scripts.rollout.verdict import Verdict
-from tests.fakes.platform import NEW, OLD, Killed
+from tests.fakes.platform import DIGEST, NEW, OLD, Clock, Killed, Prober, tag_url
 from tests.unit.scripts.rollout.conftest import World
 
 
@@ -569,6 +571,20 @@ def test_a_candidate_that_dies_is_rolled_back_within_two_minutes(default, kind, 
     seconds = moved_back(default) - died[0]
     print(f"K9: {kind} at {percent} %: rolled back after {seconds:.0f} s")
     assert seconds <= DEADLY[kind][1]
+
+
+def test_half_of_the_instances_being_dead_is_seen_within_two_minutes_whatever_chance_does():
+    random, seconds = np.random.default_rng(9), []
+    for _ in range(1000):
+        prober, clock = Prober(), Clock()
+        prober.lost = iter(lambda: int(random.binomial(8, 0.5)), None)
+        watch, died = Watch(prober, clock, 30), clock.now()
+        clock.sleep(30)
+        while not are_lost(watch.look(tag_url("candidate"), DIGEST).looks):
+            clock.sleep(30)
+        seconds.append(clock.now() - died)
+    print(f"K9: half dead: median {np.median(seconds):.0f} s, p99 {np.percentile(seconds, 99):.0f} s")
+    assert np.percentile(seconds, 99) <= 120
 
 
 @pytest.mark.parametrize("kind", DEADLY)
