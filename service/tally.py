@@ -21,10 +21,10 @@ from service.families import all_families, lay_out
 from service.instances import Conversion
 from service.ledger import Ledger, NoRoom, Place, alone
 from service.loader import NotReady, State
-from service.monitor import Served, taken
+from service.monitor import ROOKERY, Served, taken
 from service.remembered import Remembered
 from service.typed import to_columns
-from service.ways import WAYS, way_of
+from service.ways import LOOK_ID, LOOK_ROUTE, WAYS, way_of
 
 if TYPE_CHECKING:
     from service.exemplars import Exemplars
@@ -137,6 +137,7 @@ class Tally:
 
     def note(self, calls: Sequence[Served]) -> None:
         """See `service.monitor.Consumer`."""
+        calls = [_as_look(call) if call.request_id.startswith(LOOK_ID) else call for call in calls]
         self._calls += calls if self._singles is None else self._singles.note(calls)
 
     def work(self) -> Iterator[None]:
@@ -249,3 +250,8 @@ class Tally:
     def _find_answered(self, place: tuple[str, str]) -> int:
         """Return the series of cold requests that a protocol answered at a route."""
         return self._find((*place, 200, ""))
+
+
+def _as_look(call: Served) -> Served:
+    """Return a call without the rows that it was answered: they are a rollout's golden rows, not traffic."""
+    return call._replace(protocol=ROOKERY, route=LOOK_ROUTE, instances=None, answers=None, problems=())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 NO_ROUTE = "none"
+# golden rows that a rollout asks for: counted at a route of their own, and nowhere as predictions
+LOOK_ROUTE, LOOK_ID = "look", "rookery-look-"
 VERTEX = "vertex"
 ROOKERY = "rookery"
 
@@ -41,6 +43,7 @@ ROUTES = {
     # whatever paths the environment names
     "vertex/predict": (VERTEX,),
     "vertex/health": (VERTEX,),
+    LOOK_ROUTE: (ROOKERY,),
     NO_ROUTE: (ROOKERY, "v2", "v1", VERTEX, "mlflow", "sagemaker"),
 }
 # first those where all that can come is there from the beginning, so that a first refusal is seen

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scripts.rollout import state as states
-from scripts.rollout.baseline import Baseline
+from scripts.rollout.baseline import Baseline, Watch
 from scripts.rollout.begin import Beginner
 from scripts.rollout.doors import Clock, Event, Observer, Prober, Recorder
 from scripts.rollout.ends import End, Ender, OnHold
-from scripts.rollout.gate import judge, judge_probe
+from scripts.rollout.gate import Probe, judge, judge_probe
 from scripts.rollout.moves import Mover, StoodDown
 from scripts.rollout.plan import Plan, Policy
 from scripts.rollout.platform import Conflict, Platform, PlatformError, Service, Unavailable
@@ -62,7 +62,7 @@ class Controller:
         self._observer, self._prober, self._recorder = observer, prober, recorder
         self._clock, self._plan = clock, plan
         self._mover = Mover(platform, plan, clock)
-        self._baseline = Baseline(prober)
+        self._baseline, self._watch = Baseline(prober), Watch(prober, clock, plan.look_seconds)
         self._beginner = Beginner(self._mover, clock, plan, holder, self._tell)
         self._ender = Ender(self._mover, prober, clock, plan, on_hold, self._tell)
 
@@ -131,17 +131,25 @@ class Controller:
 
     def _advance(self, service: Service, state: State) -> End | None:
         """Look once, and make at most one move."""
-        if state.phase is Phase.STEP and self._baseline.listen(_urls(service)[1]):
-            self._move(state, Phase.STEP, f"{state.stable} answers again: the step begins again", state.step)
-            return None
-        judgement = self._judge_smoke(service, state) if state.phase is Phase.SMOKE else self._judge(service, state)
-        if judgement.verdict is Verdict.UNHEALTHY:
+        if state.phase is Phase.SMOKE:
+            judgement = self._judge_smoke(service, state)
+        else:
+            candidate_url, stable_url = _urls(service)
+            probe = self._watch.look(candidate_url, state.digest)
+            # asked last, so that it is known whether there is anything to go back to
+            if self._baseline.listen(stable_url) and state.phase is Phase.STEP:
+                self._move(state, Phase.STEP, f"{state.stable} answers again: the step begins again", state.step)
+                return None
+            judgement = self._judge(service, state, probe)
+        # where neither answers it may be the network, and going back would bring nothing
+        are_both_silent = self._watch.is_silent and self._baseline.is_silent
+        if judgement.verdict is Verdict.UNHEALTHY and not are_both_silent:
             return self._roll_back(state, judgement.reason)
         if state.is_paused:
             self._tell("waits", state, "paused")
             return None
         elapsed = self._clock.now() - state.since_seconds
-        if state.phase is Phase.STEP and self._baseline.is_silent:
+        if are_both_silent or (state.phase is Phase.STEP and self._baseline.is_silent):
             return self._wait_alone(state, elapsed, judgement.reason)
         if judgement.verdict is Verdict.HEALTHY:
             return self._step(state, elapsed, judgement.reason)
@@ -169,24 +177,20 @@ class Controller:
         self._tell("judged", state, judgement.reason, judgement=judgement, probe=probe)
         return judgement
 
-    def _judge(self, service: Service, state: State) -> Judgement:
-        probe = self._prober.identify(_urls(service)[0], state.digest)
-        plan = self._plan
+    def _judge(self, service: Service, state: State, probe: Probe) -> Judgement:
+        plan, found = self._plan, judge_probe(probe, self._plan)
+        judgement, observation = together(found), None
         # a stable revision that does not answer is no baseline; what it did before the step is
         is_concurrent = state.phase is Phase.STEP and not self._baseline.is_lost
-        before = state.since_seconds if is_concurrent else state.since_seconds - plan.step_deadline_seconds
-        now = self._clock.now()
-        observation = self._observer.observe(state.candidate, state.stable, state.since_seconds, before, now)
-        judgement = judge(observation, judge_probe(probe, plan), plan, state.percent(plan), is_concurrent=is_concurrent)
-        self._tell(
-            "judged",
-            state,
-            judgement.reason,
-            judgement=judgement,
-            observation=observation,
-            probe=probe,
-            is_concurrent=is_concurrent,
-        )
+        if judgement.verdict is not Verdict.UNHEALTHY:
+            # what the looks know already waits for no metrics
+            before = state.since_seconds if is_concurrent else state.since_seconds - plan.step_deadline_seconds
+            revisions, now = (state.candidate, state.stable), self._clock.now()
+            asked = dict(zip(revisions, map(self._prober.asked, _urls(service)), strict=True))
+            observation = self._observer.observe(*revisions, state.since_seconds, before, now, asked)
+            judgement = judge(observation, found, plan, state.percent(plan), is_concurrent=is_concurrent)
+        parts = {"judgement": judgement, "observation": observation, "probe": probe, "is_concurrent": is_concurrent}
+        self._tell("judged", state, judgement.reason, **parts)
         return judgement
 
     def _step(self, state: State, elapsed: float, reason: str) -> End | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scripts.rollout.gate import Probe
 from scripts.rollout.state import State
@@ -58,11 +59,29 @@ class Tell(Protocol):
         ...
 
 
+class Asked(NamedTuple):
+    """A request of ours that a revision, or the platform for it, answered.
+
+    Attributes:
+        time_seconds: when it was answered.
+        status: class of the answer, such as `2xx`.
+    """
+
+    time_seconds: float
+    status: str
+
+
 class Observer(Protocol):
     """Knows what revisions were seen to do; what it cannot find out is None, it raises nothing."""
 
     def observe(
-        self, candidate: str, stable: str, since_seconds: float, stable_since_seconds: float, now_seconds: float
+        self,
+        candidate: str,
+        stable: str,
+        since_seconds: float,
+        stable_since_seconds: float,
+        now_seconds: float,
+        asked: Mapping[str, Sequence[Asked]] | None = None,
     ) -> Observation:
         """Return both revisions' windows.
 
@@ -73,6 +92,7 @@ class Observer(Protocol):
             stable_since_seconds: no window of the stable revision begins before; where it is before `since_seconds`,
                 the windows between the two are what is compared with.
             now_seconds: the time now.
+            asked: our own requests by revision, which are no traffic; None for none.
         """
         ...
 
@@ -88,7 +108,18 @@ class Prober(Protocol):
         ...
 
     def identify(self, url: str, digest: str) -> Probe:
-        """Ask who a revision is, and no prediction: that would count as traffic."""
+        """Ask who a revision is, and no prediction."""
+        ...
+
+    def look(self, url: str, digest: str) -> Probe:
+        """Ask who a revision is, and a few golden rows; takes seconds, also where nothing is answered.
+
+        Raises nothing: what does not answer is not ready. The probe has one look.
+        """
+        ...
+
+    def asked(self, url: str) -> Sequence[Asked]:
+        """Return the requests sent to a revision's address that are no traffic, as far as they were answered."""
         ...
 
     def verify(self, url: str) -> str:

@@ -10,12 +10,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.rollout.compare import Assessed, assess, assess_before
 from scripts.rollout.plan import Plan, Rule
 from scripts.rollout.sample import BEFORE, LIVE, MODEL, Sample, gather, is_unknown
 from scripts.rollout.verdict import Finding, Judgement, Verdict, together
 from scripts.rollout.windows import Observation, Window
+
+# a candidate is dead if each of so many looks in a row lost a row, and together they lost at least this share
+LOST_LOOKS = 3
+LOST_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the candidate answered at one look, while it has traffic.
+
+    Attributes:
+        asked: golden rows that were sent, each in a request of its own: instances are chosen by request.
+        answered: those answered with a probability for every class.
+        differences: those answered otherwise than known.
+        is_ready: it said that it is ready, and which bundle it serves.
+    """
+
+    asked: int
+    answered: int
+    differences: int
+    is_ready: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was answered."""
+        return self.is_ready and self.answered == self.asked
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was answered."""
+        return not self.is_ready and not self.answered
 
 
 @dataclass(frozen=True)
@@ -45,11 +77,12 @@ class Probe:
         digest_intended: of the bundle that is meant to be served.
         digest_served: of the one that is, None if it did not tell.
         is_ready: it said so.
-        waited_seconds: for how long it has been asked.
+        waited_seconds: for how long it has been asked without being ready.
         is_fallback: another bundle stands in for the pinned one.
         replay: the golden rows' answers, None if they were not asked for.
         commit: what the candidate was built from, empty if it did not tell.
         stable_commit: what the stable revision was built from, likewise.
+        looks: the newest looks at a candidate that has traffic, the last one newest; empty before it has any.
     """
 
     digest_intended: str
@@ -60,6 +93,7 @@ class Probe:
     replay: Replay | None = None
     commit: str = ""
     stable_commit: str = ""
+    looks: tuple[Look, ...] = ()
 
 
 def judge(
@@ -82,10 +116,15 @@ def judge(
 
 def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
     """Judge what the candidate answered on its tag's address."""
+    looks = _judge_looks(probe.looks, plan) if probe.looks else ()
     if not probe.is_ready:
+        newest = probe.looks[-LOST_LOOKS:]
         is_too_long = probe.waited_seconds >= plan.probing.ready_seconds
+        if newest:
+            # one that has traffic has been ready before: it is not starting
+            is_too_long = are_unready(newest)
         verdict = Verdict.UNHEALTHY if is_too_long else Verdict.INCONCLUSIVE
-        return (Finding("ready", verdict, f"has not been ready for {probe.waited_seconds:.0f} s"),)
+        return (Finding("ready", verdict, f"has not been ready for {probe.waited_seconds:.0f} s"), *looks)
     is_meant = probe.digest_served == probe.digest_intended
     served = f"serves {probe.digest_served or 'an unknown bundle'}"
     return (
@@ -95,7 +134,46 @@ def judge_probe(probe: Probe, plan: Plan) -> tuple[Finding, ...]:
             "fallback", _is(not probe.is_fallback), "runs on a fallback bundle" if probe.is_fallback else "no fallback"
         ),
         *(_judge_replay(probe.replay, plan) if probe.replay else ()),
+        *looks,
     )
+
+
+def _judge_looks(looks: Sequence[Look], plan: Plan) -> tuple[Finding, ...]:
+    """Judge the golden rows of the newest looks: whether they are answered, and how."""
+    last, newest = looks[-1], looks[-LOST_LOOKS:]
+    asked, lost = sum(look.asked for look in newest), sum(look.asked - look.answered for look in newest)
+    # one look may meet an instance that is just being replaced, and nothing is promoted on it
+    answers = Verdict.HEALTHY if last.answered == last.asked else Verdict.INCONCLUSIVE
+    if are_lost(newest):
+        answers = Verdict.UNHEALTHY
+    is_known = last.differences <= plan.probing.golden_differences_max
+    return (
+        Finding(
+            "answers",
+            answers,
+            f"{lost} of {asked} golden rows were not answered at the last {len(newest)} looks",
+        ),
+        Finding("golden", _is(is_known), f"{last.differences} of {last.answered} golden rows are answered otherwise"),
+    )
+
+
+def are_unready(looks: Sequence[Look]) -> bool:
+    """Whether a candidate was not ready at `LOST_LOOKS` looks in a row."""
+    return len(looks) >= LOST_LOOKS and not any(look.is_ready for look in looks[-LOST_LOOKS:])
+
+
+def are_lost(looks: Sequence[Look]) -> bool:
+    """Whether a candidate lost too many golden rows at `LOST_LOOKS` looks in a row."""
+    newest = looks[-LOST_LOOKS:]
+    asked = np.array([look.asked for look in newest])
+    lost = asked - np.array([look.answered for look in newest])
+    return len(newest) == LOST_LOOKS and bool(are_deadly(asked, lost))
+
+
+def are_deadly(asked: NDArray[np.int64], lost: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which candidates are dead by the golden rows asked and lost at `LOST_LOOKS` looks, shapes (..., looks)."""
+    deadly: NDArray[np.bool_] = (lost > 0).all(axis=-1) & (lost.sum(axis=-1) >= LOST_SHARE * asked.sum(axis=-1))
+    return deadly
 
 
 def _judge_replay(replay: Replay, plan: Plan) -> tuple[Finding, ...]:

@@ -5,6 +5,7 @@ See https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,18 +15,18 @@ import requests.exceptions
 from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry, if_exception_type
 
-from scripts.rollout.observe import LATENCY, REQUESTS, Counts, Family, MetricsError, Span
+from scripts.rollout.observe import LATENCY, Counts, Family, MetricsError, Span
 from scripts.rollout.windows import Histogram
 
 URL = "https://monitoring.googleapis.com"
-TIMEOUT_SECONDS = (5, 30)
+TIMEOUT_SECONDS = (5, 10)
 PAGES_MAX = 100
 BUSY = (429, 500, 502, 503, 504)
-# what Cloud Run counts itself, for where there is no sidecar: milliseconds, and classes of status
-BUILT_IN = {
-    REQUESTS.name: ("run.googleapis.com/request_count", "metric.labels.response_code_class"),
-    LATENCY.name: ("run.googleapis.com/request_latencies", ""),
-}
+# what Cloud Run counts itself, see https://cloud.google.com/monitoring/api/metrics_gcp_p_z: requests at the end of
+# their life, also those that an instance broke off; not those that found no instance free (429), nor forbidden ones
+REQUEST_COUNT, REQUEST_CLASS = "run.googleapis.com/request_count", "metric.labels.response_code_class"
+# for where there is no sidecar, in milliseconds
+REQUEST_LATENCIES = "run.googleapis.com/request_latencies"
 
 
 class _Busy(MetricsError):
@@ -58,21 +59,21 @@ class Monitoring:
         self._label = f"metric.labels.{revision_label}"
 
     def counters(self, family: Family, revision: str, span: Span) -> Counts:
-        """See `observe.Source`; of requests, what Cloud Run counts is taken where the service's own are not known."""
+        """See `observe.Source`."""
         kind = "counter" if family.by else "gauge"
         label = f"metric.labels.{family.by}" if family.by else ""
-        found = self._counts(self._ours(family, revision, kind), span, label, gauge=not family.by)
-        if found or family.name not in BUILT_IN:
-            return found
-        name, label = BUILT_IN[family.name]
-        return self._counts(_cloud_run(name, revision), span, label)
+        return self._counts(self._ours(family, revision, kind), span, label, gauge=not family.by)
+
+    def platform(self, revision: str, span: Span) -> Counts:
+        """See `observe.Source`."""
+        return self._counts(_cloud_run(REQUEST_COUNT, revision), span, REQUEST_CLASS)
 
     def histograms(self, family: Family, revision: str, span: Span) -> Mapping[int, Histogram]:
         """See `observe.Source`; Cloud Run's own latencies hold cold starts too."""
         found = self._histograms(self._ours(family, revision, "histogram"), span, 1)
-        if found or family.name not in BUILT_IN:
+        if found or family.name != LATENCY.name:
             return found
-        return self._histograms(_cloud_run(BUILT_IN[family.name][0], revision), span, 1000)
+        return self._histograms(_cloud_run(REQUEST_LATENCIES, revision), span, 1000)
 
     def _ours(self, family: Family, revision: str, kind: str) -> str:
         conditions = [
@@ -88,10 +89,11 @@ class Monitoring:
         for series in self._series(condition, span, label, gauge=gauge):
             value = series.get("metric", {}).get("labels", {}).get(label.rsplit(".", 1)[-1], "")
             for index, point in _points(series, span):
-                number = point.get("doubleValue", point.get("int64Value"))
-                if number is not None:
+                # what is no number is not known
+                number = float(point.get("doubleValue", point.get("int64Value", "nan")))
+                if math.isfinite(number):
                     window = found.setdefault(index, {})
-                    window[value] = window.get(value, 0) + float(number)
+                    window[value] = window.get(value, 0) + number
         return found
 
     def _histograms(self, condition: str, span: Span, scale: float) -> Mapping[int, Histogram]:

@@ -11,7 +11,9 @@ import requests.exceptions
 from scripts.rollout.observe import Counts, Family, MetricsError, Span, by_bounds
 from scripts.rollout.windows import Histogram
 
-TIMEOUT_SECONDS = (5, 30)
+TIMEOUT_SECONDS = (5, 10)
+# Cloud Run's own counts as Managed Service for Prometheus names them; any other endpoint does not know them
+REQUEST_COUNT, REQUEST_CLASS = "run_googleapis_com:request_count", "response_code_class"
 
 
 class Prometheus:
@@ -38,6 +40,15 @@ class Prometheus:
         query = f"sum by ({name}) (increase({over}))" if family.by else f"max by ({name}) (max_over_time({over}))"
         for labels, index, value in self._range(query, span):
             found.setdefault(index, {})[labels.get(name, "")] = value
+        return found
+
+    def platform(self, revision: str, span: Span) -> Counts:
+        """See `observe.Source`."""
+        found: dict[int, dict[str, float]] = {}
+        selector = f'{REQUEST_COUNT}{{monitored_resource="cloud_run_revision",revision_name="{revision}"}}'
+        query = f"sum by ({REQUEST_CLASS}) (increase({selector}[{span.window_seconds}s]))"
+        for labels, index, value in self._range(query, span):
+            found.setdefault(index, {})[labels.get(REQUEST_CLASS, "")] = value
         return found
 
     def histograms(self, family: Family, revision: str, span: Span) -> Mapping[int, Histogram]:

@@ -13,7 +13,7 @@ import google.auth.exceptions
 import requests.exceptions
 
 from scripts.rollout.doors import Event, Recorder
-from scripts.rollout.gate import Probe, Replay
+from scripts.rollout.gate import Look, Probe, Replay
 from scripts.rollout.state import Phase, State
 from scripts.rollout.verdict import Finding, Judgement, Verdict
 from scripts.rollout.windows import Histogram, Observation, Window
@@ -159,9 +159,15 @@ def _event(table: Mapping[str, Any], windows: dict[tuple[str, float], Window]) -
         reason=table.get("reason", ""),
         judgement=None if judged is None else _judgement(judged),
         observation=_observation(table, state, windows),
-        probe=None if probed is None else Probe(**probed | {"replay": probed["replay"] and Replay(**probed["replay"])}),
+        probe=None if probed is None else _probe(probed),
         is_concurrent=table.get("is_concurrent", True),
     )
+
+
+def _probe(table: Mapping[str, Any]) -> Probe:
+    replay, looks = table["replay"], table.get("looks", ())
+    parts = {"replay": replay and Replay(**replay), "looks": tuple(Look(**look) for look in looks)}
+    return Probe(**{**table, **parts})
 
 
 def _judgement(table: Mapping[str, Any]) -> Judgement:

@@ -83,7 +83,8 @@ def is_unknown(gate: str, observation: Observation) -> bool:
 
 
 def _is_busy(candidate: Window, stable: Window) -> bool:
-    return bool(candidate.requests and stable.requests)
+    # a stand-in has bad news, and is no proof that the service's own metrics are missing: they may be late
+    return bool(candidate.requests and stable.requests) and not (candidate.is_stand_in or stable.is_stand_in)
 
 
 def _kinds(gate: str, chosen: Sequence[Sequence[_Row]]) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class Behaviour:
         novel: share of rows beyond everything trained on.
         drifts: the rates move up and down by 80 % within the hour, for both revisions alike.
         golden_wrong: share of golden rows that are answered otherwise than known.
+        dead: share of its instances that answer nothing: their requests are the platform's 5xx.
     """
 
     errors: float = 0.005
@@ -45,6 +46,12 @@ class Behaviour:
     novel: float = 0.0
     drifts: bool = False
     golden_wrong: float = 0.0
+    dead: float = 0.0
+
+    @property
+    def lost(self) -> float:
+        """Probability that a request is answered 5xx, by the service or in its place."""
+        return self.dead + (1 - self.dead) * self.errors
 
 
 GOOD = Behaviour()
@@ -60,6 +67,9 @@ CANDIDATES: Mapping[str, tuple[Behaviour, Behaviour]] = {
     "wrong answers, 200": (GOOD, replace(GOOD, classes=(0.41, 0.24, 0.35), unsure=0.3, golden_wrong=0.2)),
     "class shift": (GOOD, replace(GOOD, classes=(0.32, 0.32, 0.36))),
     "refusals +5 points": (GOOD, replace(GOOD, refusals=0.07)),
+    "dead": (GOOD, replace(GOOD, dead=1.0)),
+    "half of it dead": (GOOD, replace(GOOD, dead=0.5)),
+    "a quarter dead": (GOOD, replace(GOOD, dead=0.25)),
 }
 
 
@@ -98,13 +108,16 @@ def make(kind: str, rollouts: int, windows: int, percent: int, random: np.random
     sides = []
     for behaviour, share in zip(CANDIDATES[kind], (1 - percent / 100, percent / 100), strict=True):
         of = random.poisson(REQUESTS_PER_WINDOW * share, shape)
-        sides.append((of, _events(behaviour, of, 1 + swing if behaviour.drifts else np.ones(shape), random)))
-    (stable_of, stable), (candidate_of, candidate) = sides
+        # what is dead is measured by the platform alone: it has no latencies, classes, confidence or novelty
+        alive = random.binomial(of, 1 - behaviour.dead)
+        level = 1 + swing if behaviour.drifts else np.ones(shape)
+        sides.append((of, alive, _events(behaviour, of, alive, level, random)))
+    (stable_of, _, stable), (candidate_of, candidate_alive, candidate) = sides
     samples = {
         gate: Sample(
             kinds=tuple(str(index) for index in range(events.shape[-1])),
             candidate=events,
-            candidate_of=candidate_of.astype(np.float64),
+            candidate_of=(candidate_of if gate in ("errors", "refusals") else candidate_alive).astype(np.float64),
             stable=stable[gate],
             stable_of=stable_of.astype(np.float64),
             is_tail=gate == "latency",
@@ -115,7 +128,7 @@ def make(kind: str, rollouts: int, windows: int, percent: int, random: np.random
 
 
 def _events(
-    behaviour: Behaviour, of: NDArray[np.int64], level: Floats, random: np.random.Generator
+    behaviour: Behaviour, of: NDArray[np.int64], alive: NDArray[np.int64], level: Floats, random: np.random.Generator
 ) -> dict[str, Floats]:
     latency = norm.sf(np.log(np.array(LATENCY_BOUNDS) / MEDIAN_SECONDS) / behaviour.spread)
     sure = beta.cdf(np.array(CONFIDENCE_BOUNDS), 8, 1)
@@ -125,12 +138,12 @@ def _events(
     classes = np.array(behaviour.classes)
     moved = classes * (1 + 0.2 * (level[..., None] - 1) * np.array([1, -1, 0]))
     return {
-        "errors": random.binomial(of, behaviour.errors * level)[..., None].astype(np.float64),
-        "latency": _tails(of, latency, random),
-        "refusals": random.binomial(of, behaviour.refusals * level)[..., None].astype(np.float64),
-        "classes": random.multinomial(of, moved / moved.sum(axis=-1, keepdims=True)).astype(np.float64),
-        "confidence": _tails(of, confidence[::-1], random)[..., ::-1],
-        "novelty": _tails(of, novelty, random),
+        "errors": (of - alive + random.binomial(alive, behaviour.errors * level))[..., None].astype(np.float64),
+        "latency": _tails(alive, latency, random),
+        "refusals": random.binomial(alive, behaviour.refusals * level)[..., None].astype(np.float64),
+        "classes": random.multinomial(alive, moved / moved.sum(axis=-1, keepdims=True)).astype(np.float64),
+        "confidence": _tails(alive, confidence[::-1], random)[..., ::-1],
+        "novelty": _tails(alive, novelty, random),
     }
 
 

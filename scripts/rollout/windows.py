@@ -42,6 +42,8 @@ class Window:
         confidence: largest probability of every answered row.
         novelty: novelty of every answered row.
         labels: answered rows by predicted class.
+        is_stand_in: the service's own counts are known of other windows and not of this one; requests, errors and
+            refusals are what the platform counted.
     """
 
     start_seconds: float
@@ -53,6 +55,7 @@ class Window:
     confidence: Histogram | None = None
     novelty: Histogram | None = None
     labels: Mapping[str, int] | None = None
+    is_stand_in: bool = False
 
 
 @dataclass(frozen=True)

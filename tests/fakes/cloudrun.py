@@ -29,10 +29,10 @@ from tests.fakes.cloudrun_monitoring import CloudMonitoring
 from tests.fakes.cloudrun_points import Points
 from tests.fakes.cloudrun_resources import SUFFIX, Resources
 from tests.fakes.cloudrun_revisions import Image, Revision
-from tests.fakes.cloudrun_traffic import DataPlane, Served
+from tests.fakes.cloudrun_traffic import DataPlane, Outage, Served
 from tests.fakes.cloudrun_wire import Refused, Reply, Request, serve_connection
 
-__all__ = ["CloudRun", "Fault", "Image", "Served"]
+__all__ = ["CloudRun", "Fault", "Image", "Outage", "Served"]
 
 CONTROL_HOST = "run.fake.test"
 PROMETHEUS_HOST = "prometheus.fake.test"
@@ -154,6 +154,10 @@ class CloudRun:
     def kill(self, revision: str) -> None:
         """Kill a revision's process; it stays dead, as one does whose bundle is gone."""
         self._call(self.resources.revisions[revision].kill)
+
+    def break_down(self, revision: str, outage: Outage) -> None:
+        """Let some of a revision's instances, or of its routes, be dead from now on."""
+        self._call(lambda: self._data.outages.update({revision: outage}))
 
     def wait_until(self, is_so: Callable[[], bool], seconds: float = 60) -> None:
         """Poll for something.

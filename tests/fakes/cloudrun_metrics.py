@@ -2,7 +2,8 @@
 
 Understood are the two forms of a query that a rollout asks, `sum by (x) (increase(m{…}[Ns]))` and
 `max by (x) (max_over_time(m{…}[Ns]))`, over a range; the answers have the API's shape.  What happened within the last
-`delay_seconds` is missing, not zero, as in Cloud Monitoring.
+`delay_seconds` is missing, not zero, as in Cloud Monitoring.  It is a Prometheus beside the service: Cloud Run's own
+counts it does not know.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.fakes.cloudrun_wire import Refused, Reply, Request
 SCRAPE_SECONDS = 0.25
 KEPT = ("rookery_requests", "rookery_request_seconds", "rookery_predictions", "rookery_confidence", "rookery_novelty")
 KEPT += ("rookery_model_fallback",)
-QUERY = re.compile(r"(sum|max) by \((\w+)\) \((increase|max_over_time)\((\w+)\{(.*)\}\[(\d+)s\]\)\)")
+QUERY = re.compile(r"(sum|max) by \((\w+)\) \((increase|max_over_time)\(([\w:]+)\{(.*)\}\[(\d+)s\]\)\)")
 CONDITION = re.compile(r'(\w+)(=~|=)"((?:[^"\\]|\\.)*)"')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 

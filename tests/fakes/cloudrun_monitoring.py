@@ -1,7 +1,10 @@
 """Cloud Monitoring beside the fake Cloud Run: `GET /v3/projects/P/timeSeries`, as far as a rollout asks it.
 
 It knows what the metrics sidecar would have sent, `prometheus.googleapis.com/…`, from each revision's own /metrics,
-and what Cloud Run counts itself, `run.googleapis.com/…`, from the log of the data plane.  It lies as the real one does:
+and what Cloud Run counts itself, `run.googleapis.com/…`, from the log of the data plane: `request_count` is the
+"number of requests reaching the revision", counted at the end of each, "excludes requests that are not reaching your
+container instances (e.g. unauthorized requests or when maximum number of instances is reached)"
+(https://cloud.google.com/monitoring/api/metrics_gcp_p_z, run).  It lies as the real one does:
 young points are missing and come one by one, long answers come in pages that part a series, a metric that nobody ever
 sent is 404, and now and then the quota is used up.
 """

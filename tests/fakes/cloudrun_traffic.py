@@ -17,6 +17,21 @@ EVERYBODY = "allUsers"
 
 
 @dataclass(frozen=True)
+class Outage:
+    """Requests that the platform answers 503 in a revision's place, as where the instance it chose has died.
+
+    Attributes:
+        share: of the requests: the share of the instances that are dead.
+        path: of those it concerns, by how it begins.
+        is_traffic_only: requests to a tag's URL are spared.
+    """
+
+    share: float = 1.0
+    path: str = "/"
+    is_traffic_only: bool = False
+
+
+@dataclass(frozen=True)
 class Served:
     """One request of the data plane; `tag` is empty for the service's own URL."""
 
@@ -30,11 +45,17 @@ class Served:
 
 
 class DataPlane:
-    """Sends each request to a revision."""
+    """Sends each request to a revision.
+
+    An instance that is dead, or breaks an answer off, is a 503 of the platform's, which its log and its counts have
+    (https://cloud.google.com/run/docs/troubleshooting, "malformed response or connection to the instance had an
+    error"); what is forbidden, and what no instance was free for, reaches no revision and is in neither.
+    """
 
     def __init__(self, resources: Resources, rng: random.Random, clock: Callable[[], float] = time.time) -> None:
         self.resources, self._rng, self._clock = resources, rng, clock
         self.log: list[Served] = []
+        self.outages: dict[str, Outage] = {}
 
     def owns(self, host: str) -> bool:
         """Whether a host belongs to a service or a tag."""
@@ -53,12 +74,18 @@ class DataPlane:
             return NOT_FOUND if tag else UNAVAILABLE
         began = self._clock()
         try:
-            reply = await revision.ask(request)
+            reply = UNAVAILABLE if self._is_out(revision, request, tag) else await revision.ask(request)
         except ConnectionError:
             reply = UNAVAILABLE
         ended = self._clock()
         self.log.append(Served(ended, service.name, revision.name, tag, request.path, reply.status, ended - began))
         return reply
+
+    def _is_out(self, revision: Revision, request: Request, tag: str) -> bool:
+        outage = self.outages.get(revision.name)
+        if outage is None or not request.path.startswith(outage.path) or (tag and outage.is_traffic_only):
+            return False
+        return self._rng.random() < outage.share
 
     def _choose(self, service: Service, tag: str) -> Revision | None:
         if tag:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from scripts.rollout.doors import Event
-from scripts.rollout.gate import Probe, Replay
+from scripts.rollout.doors import Asked, Event
+from scripts.rollout.gate import Look, Probe, Replay
 from scripts.rollout.platform import Conflict, Refused, Service, Target, Unavailable
 from scripts.rollout.windows import Histogram, Observation, Window
 
@@ -166,7 +166,13 @@ class Observer:
         self.percent = 50
 
     def observe(
-        self, candidate: str, stable: str, since_seconds: float, stable_since_seconds: float, now_seconds: float
+        self,
+        candidate: str,
+        stable: str,
+        since_seconds: float,
+        stable_since_seconds: float,
+        now_seconds: float,
+        asked: Mapping[str, Sequence[Asked]] | None = None,
     ) -> Observation:
         self.boundaries.cross()
         if self.health == "missing":
@@ -184,9 +190,12 @@ class Observer:
 
 
 class Prober:
-    """Answers as it is told to."""
+    """Answers as it is told to; `lost` and `wrong` are golden rows of a look, `hangs` seconds of a silent one."""
 
     def __init__(self) -> None:
+        self.lost: Iterator[int] = itertools.repeat(0)
+        self.lost_unready = 8
+        self.wrong, self.hangs = 0, lambda: None
         self.boundaries = Boundaries()
         self.digest, self.is_ready, self.is_fallback = DIGEST, True, False
         self.replay = Replay(256, 0, 256, 0, 0.0)
@@ -209,6 +218,18 @@ class Prober:
         if url == tag_url("stable"):
             return Probe(digest, DIGEST, self.stable_answers, 0, False)
         return Probe(digest, self.digest, self.is_ready, 0, self.is_fallback)
+
+    def look(self, url: str, digest: str) -> Probe:
+        self.boundaries.cross()
+        assert url == tag_url("candidate")
+        lost = next(self.lost) if self.is_ready else self.lost_unready
+        if lost == 8:
+            self.hangs()
+        look = Look(8, 8 - lost, self.wrong, self.is_ready)
+        return Probe(digest, self.digest, self.is_ready, 0, self.is_fallback, looks=(look,))
+
+    def asked(self, url: str) -> Sequence[Asked]:
+        return ()
 
     def verify(self, url: str) -> str:
         self.boundaries.cross()

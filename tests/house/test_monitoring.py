@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = [FOLDER / name for name in ("rookery.rules.yml", "drift.rules.yml")]
 SLOW = """
 histogram_quantile(0.99,
-  sum by (le) (rate(rookery_request_seconds_bucket{route!~"/health/.*|/metrics|none", warm="true"}[5m]))
+  sum by (le) (rate(rookery_request_seconds_bucket{route!~"/health/.*|/metrics|look|none", warm="true"}[5m]))
 ) >
 """
 NAME = re.compile(r"\b(?:rookery|process)[_:][a-z_:]+\b")

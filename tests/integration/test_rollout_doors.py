@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from scripts.rollout import plan
-from scripts.rollout.gate import judge, judge_probe
+from scripts.rollout.gate import Look, judge, judge_probe
 from scripts.rollout.observe import MetricsObserver
 from scripts.rollout.prometheus import Prometheus
 from scripts.rollout.smoke import HttpProber, golden_rows
@@ -39,6 +39,28 @@ def test_the_right_bundle_passes_every_probe(shared, bundles, penguins, rules):
     assert (probe.replay.differences, probe.replay.changed, probe.replay.shift) == (0, 0, 0.0)
     assert probe.commit == probe.stable_commit == server.get("/version").json()["commit"]
     assert prober(penguins).verify(server.url) == ""
+
+
+def test_a_look_is_answered_and_is_no_prediction_that_counts(shared, bundles, penguins, rules):
+    server = shared({"MODEL_URI": str(bundles["penguins"])})
+
+    def predictions():
+        return sum(
+            float(line.split()[-1])
+            for line in server.get("/metrics").body.decode().splitlines()
+            if line.startswith("rookery_predictions_total{")
+        )
+
+    before = predictions()
+    probe = prober(penguins).look(server.url, penguins.digest)
+    assert probe.looks == (Look(8, 8, 0, True),)
+    assert together(judge_probe(probe, rules)).verdict is Verdict.HEALTHY
+    # the control, which is counted
+    prober(penguins).synthesize(server.url, server.url, 50)
+    deadline = time.monotonic() + 30
+    while predictions() < before + 100 and time.monotonic() < deadline:
+        pass
+    assert predictions() == before + 100
 
 
 def test_another_bundle_is_noticed_by_digest_and_by_its_answers(shared, bundles, penguins, iris, rules):

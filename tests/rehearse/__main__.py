@@ -11,12 +11,13 @@ from pathlib import Path
 
 from tests.rehearse.account import Account
 from tests.rehearse.scenarios import SCENARIOS, Scenario
-from tests.rehearse.stage import FIRST_PERCENT, Stage, bundle_in, check_bundle
+from tests.rehearse.stage import Stage, bundle_in, check_bundle
 
-HEAD = f"{'scenario':<18}{'expected':<28}{'seen':<28}{'seconds':>8}{'requests':>10}"
+HEAD = f"{'scenario':<18}{'expected':<28}{'seen':<28}{'seconds':>8}{'back':>6}{'requests':>10}"
 HEAD += f"{'lost':>6}{'wrong':>7}{'by stable':>11}{'exposed':>9}{'left':>6}"
 
 FOOT = """
+back: seconds from the candidate's death until it had no traffic, with a look a second;
 lost: requests that clients saw fail; wrong: answered 200 with another class; by stable: lost, and not the candidate's;
 exposed: answered by the candidate; left: requests for hosts that are not on this machine, all refused"""
 
@@ -31,7 +32,13 @@ def rehearse(
 ) -> tuple[bool, str]:
     """Play one scenario; returns whether all was as it must be, and its line of the table."""
     began = time.monotonic()
-    with Stage(bundle, stable=stable, deadline_seconds=scenario.deadline_seconds, changed_max=changed_max) as stage:
+    with Stage(
+        bundle,
+        stable=stable,
+        deadline_seconds=scenario.deadline_seconds,
+        changed_max=changed_max,
+        first_percent=scenario.first_percent,
+    ) as stage:
         try:
             seen = scenario.play(stage)
         except (AssertionError, TimeoutError, KeyError) as error:
@@ -43,10 +50,11 @@ def rehearse(
         if is_verbose or seen != scenario.expected:
             print(stage.said, stage.cloud.said(stage.newest)[-1000:], flush=True)
             print(Counter((one.revision, one.path, one.status) for one in log if one.status != 200), flush=True)
-    trouble = account.trouble(scenario.harm, FIRST_PERCENT)
+    trouble = account.trouble(scenario.harm, scenario.percent or scenario.first_percent)
+    back = "-" if stage.back_seconds is None else f"{stage.back_seconds:.1f}"
     is_kept = seen == scenario.expected and not trouble and left == 0
-    line = f"{scenario.name:<18}{scenario.expected:<28}{seen:<28}{time.monotonic() - began:>8.1f}{account.sent:>10}"
-    line += f"{account.lost:>6}{account.wrong:>7}{account.by_stable:>11}{account.exposed:>9}{left:>6}"
+    line = f"{scenario.name:<18}{scenario.expected:<28}{seen:<28}{time.monotonic() - began:>8.1f}{back:>6}"
+    line += f"{account.sent:>10}{account.lost:>6}{account.wrong:>7}{account.by_stable:>11}{account.exposed:>9}{left:>6}"
     return is_kept, line + ("" if is_kept else f"  NOT AS EXPECTED {trouble}")
 
 

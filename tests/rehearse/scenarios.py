@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.fakes.cloudrun import Fault
+from tests.fakes.cloudrun import Fault, Outage
 from tests.rehearse import left
 from tests.rehearse.account import Harm
 from tests.rehearse.stage import FIRST_PERCENT, SERVICE, Stage
@@ -23,6 +23,8 @@ class Scenario:
         deadline_seconds: of a step, after which it is held.
         needs_gcloud: whether a person's part is played by the real gcloud.
         harm: who may lose a request, and nobody else.
+        first_percent: share of the first step.
+        percent: the largest share that a bad candidate may have; None for that of the first step.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Scenario:
     deadline_seconds: int = 60
     needs_gcloud: bool = False
     harm: Harm = Harm.NONE
+    first_percent: int = FIRST_PERCENT
+    percent: int | None = None
 
     @property
     def can_be_played(self) -> bool:
@@ -137,6 +141,25 @@ def _dead_before(image: str) -> Callable[[Stage], str]:
     return play
 
 
+def _dies(percent: int, outage: Outage | None = None, *, metrics: str = "") -> Callable[[Stage], str]:
+    """A good candidate dies once it has a share: wholly, its process, or in part."""
+
+    def play(stage: Stage) -> str:
+        if metrics:
+            stage.metrics = metrics
+        stable = stage.begin("good")
+
+        def die(candidate: str) -> None:
+            if outage is None:
+                stage.cloud.kill(candidate)
+            else:
+                stage.cloud.break_down(candidate, outage)
+
+        return _with_traffic(stage, stage.rollout_to_the_death(percent, die), stable)
+
+    return play
+
+
 def _monitoring(image: str, *, has_sidecar: bool = True) -> Callable[[Stage], str]:
     """As `make rollout` does by itself: metrics from Cloud Monitoring, at its worst."""
 
@@ -174,6 +197,8 @@ def _first_unfit(stage: Stage) -> str:
 
 DEPLOYED = {0: "deployed", 1: "failed", 2: "refused", 3: "outrun", 4: "unfit"}
 BAD, DIES = Harm.CANDIDATE, Harm.STABLE
+# what only the platform sees: the service counts nothing of it, and golden rows at the tag's address are answered
+HIDDEN = Outage(0.5, is_traffic_only=True)
 SCENARIOS = (
     Scenario("good", "promoted", _release("good")),
     Scenario("errors", "rolled back", _release("errors"), harm=BAD),
@@ -191,6 +216,14 @@ SCENARIOS = (
     Scenario("dead-stable", "unverified", _dead_stable, harm=DIES),
     Scenario("dead-before", "unverified", _dead_before("errors"), harm=DIES),
     Scenario("dead-before-good", "alone", _dead_before("good"), deadline_seconds=15, harm=DIES),
+    Scenario("dies-at-5", "rolled back", _dies(5), harm=BAD, first_percent=5),
+    Scenario("dies-at-50", "rolled back", _dies(50), harm=BAD, percent=50),
+    Scenario("dies-at-100", "rolled back", _dies(100), harm=BAD, percent=100),
+    Scenario("half-dies", "rolled back", _dies(FIRST_PERCENT, Outage(0.5)), harm=BAD),
+    Scenario("half-dies-at-100", "rolled back", _dies(100, Outage(0.5)), harm=BAD, percent=100),
+    Scenario("no-predict", "rolled back", _dies(FIRST_PERCENT, Outage(path="/predict")), harm=BAD),
+    Scenario("no-health", "rolled back", _dies(FIRST_PERCENT, Outage(path="/health"))),
+    Scenario("platform-errors", "rolled back", _dies(FIRST_PERCENT, HIDDEN, metrics="monitoring"), harm=BAD),
     Scenario("monitoring", "promoted", _monitoring("good")),
     Scenario("monitoring-errors", "rolled back", _monitoring("errors"), harm=BAD),
     Scenario("no-sidecar", "rolled back", _monitoring("errors", has_sidecar=False), harm=BAD),

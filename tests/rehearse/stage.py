@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -73,11 +74,18 @@ class Stage:
         counts: what the traffic saw, once it was ended.
         metrics: where the controller asks for metrics.
         entries: what Cloud Logging was sent.
+        back_seconds: from the candidate's death until it had no traffic any more; None if it did not die.
         said: what was printed by the last of our commands.
     """
 
     def __init__(
-        self, bundle: Path, *, stable: Path | None = None, deadline_seconds: int = 60, changed_max: float = 0.05
+        self,
+        bundle: Path,
+        *,
+        stable: Path | None = None,
+        deadline_seconds: int = 60,
+        changed_max: float = 0.05,
+        first_percent: int = FIRST_PERCENT,
     ) -> None:
         """Prepare.
 
@@ -86,7 +94,10 @@ class Stage:
             stable: what the stable revision serves; None for the same.
             deadline_seconds: of a step.
             changed_max: share of the golden rows that may change class, and how far probabilities may move on average.
+            first_percent: share of the first step.
         """
+        self._first_percent = first_percent
+        self.back_seconds: float | None = None
         self._changed_max = changed_max
         self._bundle, self._stable, self._deadline = bundle, stable or bundle, deadline_seconds
         self._folder = tempfile.TemporaryDirectory(prefix="rehearse-")
@@ -121,7 +132,7 @@ class Stage:
         self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"] = f"http://{LOGGING_HOST}/"
         self.metrics = self.cloud.prometheus
         (self.folder / "slo.toml").write_text(
-            QUICK.format(first=FIRST_PERCENT, deadline=self._deadline, changed_max=self._changed_max)
+            QUICK.format(first=self._first_percent, deadline=self._deadline, changed_max=self._changed_max)
             + "".join(GATE.format(name=name) for name in GATES)
         )
         return self
@@ -214,6 +225,21 @@ class Stage:
     def rollout(self) -> str:
         """Run a controller to its end."""
         return self.finish(self.start_controller())
+
+    def rollout_to_the_death(self, percent: int, die: Callable[[str], None]) -> str:
+        """Run a controller, let the candidate die once it has so much traffic, and note how long that is left to it.
+
+        Args:
+            percent: the candidate's share when it dies.
+            die: is given the candidate's name.
+        """
+        controller = self.start_controller()
+        self.until(lambda: self.share() >= percent)
+        began = time.monotonic()
+        die(self.newest)
+        self.until(lambda: self.share() == 0)
+        self.back_seconds = time.monotonic() - began
+        return self.finish(controller)
 
     def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for something on the stage."""

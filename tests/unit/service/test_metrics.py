@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model import baseline
 from model.predictor import Predictor
-from service import metrics
+from service import metrics, ways
 from service.answer import Answerer
 from service.app import create_app
 from service.config import Settings
@@ -92,6 +92,25 @@ def test_requests_are_counted_by_what_came_of_them(service):
             ("none", "4xx", "method-not-allowed", 1),
         )
     }  # fmt: skip
+
+
+def test_the_golden_rows_of_a_rollout_are_counted_apart_and_as_no_predictions(service):
+    look = f"{ways.LOOK_ID}{'0' * 32}"
+    headers = {"HTTP_X_REQUEST_ID": look}
+    assert request(service.app, "POST", "/predict", ADELIE, **headers).header("X-Request-Id") == look
+    request(service.app, "POST", "/predict", {}, **headers)
+    ask(service.answerer, ADELIE, request_id=look)
+    found = scrape(service.app)
+    routes = {(key[3], key[4]): value for key, value in of(found, "rookery_requests_total").items()}
+    assert routes == {("route=look", "status=2xx"): 2, ("route=look", "status=4xx"): 1}
+    for name in ("rookery_predictions_total", "rookery_confidence_count", "rookery_novelty_count"):
+        assert not of(found, name)
+    assert not of(found, "rookery_refusals_total")
+    # the control
+    ask(service.answerer, ADELIE, request_id=f"a-{look}")
+    found = scrape(service.app)
+    assert sum(of(found, "rookery_predictions_total").values()) == 1
+    assert of(found, "rookery_requests_total", "route=/predict")
 
 
 def test_a_first_refusal_is_seen_as_every_outcome_of_a_prediction_is_there_with_0(service):

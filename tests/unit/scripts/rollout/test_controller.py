@@ -6,16 +6,18 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scripts.rollout import state as states
+from scripts.rollout.baseline import Watch
 from scripts.rollout.controller import End
-from scripts.rollout.gate import Replay
+from scripts.rollout.gate import Replay, are_lost
 from scripts.rollout.plan import Policy
 from scripts.rollout.platform import Refused, Target
 from scripts.rollout.state import Phase, RolloutError
 from scripts.rollout.verdict import Verdict
-from tests.fakes.platform import NEW, OLD, Killed
+from tests.fakes.platform import DIGEST, NEW, OLD, Clock, Killed, Prober, tag_url
 from tests.unit.scripts.rollout.conftest import World
 
 
@@ -496,6 +498,180 @@ def test_one_look_without_an_answer_is_no_death(world):
     world.prober.identify = blinking
     assert world.run() is End.PROMOTED
     assert not any(event.name == "waits" for event in world.recorder.events)
+
+
+DEADLY = {
+    "dead": ({"is_ready": False}, 120),
+    "half": ({"lost": itertools.cycle((4, 3, 6, 5, 4, 2))}, 120),
+    "predict": ({"lost": itertools.repeat(8)}, 120),
+    "health": ({"is_ready": False, "lost_unready": 0}, 120),
+    "wrong": ({"wrong": 1}, 30),
+}
+
+
+def dies(world, kind):
+    for name, value in DEADLY[kind][0].items():
+        setattr(world.prober, name, value)
+
+
+def moved_back(world):
+    """Return when the stable revision got everything back."""
+    return next(
+        event.time_seconds
+        for event in world.recorder.events
+        if event.name == "moved" and event.state.phase is Phase.ROLLED_BACK
+    )
+
+
+def when(world, is_so, happens):
+    """Let something happen once, after the first event that is so."""
+    record = world.recorder.record
+    moments = []
+
+    def noticed(event):
+        record(event)
+        if not moments and is_so(event):
+            moments.append(event.time_seconds)
+            happens()
+
+    world.recorder.record = noticed
+    return moments
+
+
+@pytest.fixture
+def default(canary) -> World:
+    """The default plan as it is, and a candidate that holds every request for as long as it may."""
+    world = World(canary)
+    world.prober.hangs = lambda: world.clock.sleep(10)
+    return world
+
+
+@pytest.mark.parametrize("health", ["good", "missing"])
+@pytest.mark.parametrize("percent", [5, 20, 50, 100])
+@pytest.mark.parametrize("kind", DEADLY)
+def test_a_candidate_that_dies_is_rolled_back_within_two_minutes(default, kind, percent, health):
+    def is_two_minutes_in(event):
+        return event.percent == percent and event.time_seconds - event.state.since_seconds >= 120
+
+    def happens():
+        dies(default, kind)
+        default.observer.health = health
+
+    died = when(default, is_two_minutes_in, happens)
+    assert default.run() is End.ROLLED_BACK
+    assert default.platform.shares() == {OLD: 100}
+    seconds = moved_back(default) - died[0]
+    print(f"K9: {kind} at {percent} %: rolled back after {seconds:.0f} s")
+    assert seconds <= DEADLY[kind][1]
+
+
+def test_half_of_the_instances_being_dead_is_seen_within_two_minutes_whatever_chance_does():
+    random, seconds = np.random.default_rng(9), []
+    for _ in range(1000):
+        prober, clock = Prober(), Clock()
+        prober.lost = iter(lambda: int(random.binomial(8, 0.5)), None)
+        watch, died = Watch(prober, clock, 30), clock.now()
+        clock.sleep(30)
+        while not are_lost(watch.look(tag_url("candidate"), DIGEST).looks):
+            clock.sleep(30)
+        seconds.append(clock.now() - died)
+    print(f"K9: half dead: median {np.median(seconds):.0f} s, p99 {np.percentile(seconds, 99):.0f} s")
+    assert np.percentile(seconds, 99) <= 120
+
+
+@pytest.mark.parametrize("kind", DEADLY)
+def test_a_candidate_that_dies_between_two_steps_is_rolled_back(default, kind):
+    died = when(default, lambda event: event.name == "moved" and event.percent == 20, lambda: dies(default, kind))
+    assert default.run() is End.ROLLED_BACK
+    assert history(default) == [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 80, NEW: 20}, {OLD: 100}]
+    assert moved_back(default) - died[0] <= 120
+
+
+@pytest.mark.parametrize("waits", ["paused", "approve"])
+def test_a_candidate_that_dies_while_a_person_is_waited_for_is_rolled_back(default, waits):
+    if waits == "approve":
+        default.plan = replace(default.plan, approve_percent=(50,))
+    else:
+
+        def pause():
+            service = default.platform.service
+            state = states.of(service)
+            default.platform.put(service.traffic, dict(states.annotated(service, replace(state, is_paused=True))))
+
+        when(default, lambda event: event.percent == 20, pause)
+    count = itertools.count()
+    died = when(default, lambda event: event.name == "waits" and next(count) == 50, lambda: dies(default, "dead"))
+    assert default.run() is End.ROLLED_BACK
+    assert moved_back(default) - died[0] <= 120
+
+
+def test_a_candidate_that_dies_while_it_is_smoked_gets_no_traffic(default):
+    default.prober.replay = Replay(0, 0, 0, 0, 0.0)
+    when(default, lambda event: event.name == "judged", lambda: dies(default, "dead"))
+    assert default.run() is End.ROLLED_BACK
+    assert history(default) == [{OLD: 100}]
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+def test_a_look_or_two_without_an_answer_are_no_death(default, silent):
+    default.prober.lost = itertools.cycle([8] * silent + [0] * 5 + [1, 0, 2, 1, 1, 1, 0])
+    assert default.run() is End.PROMOTED
+    assert history(default) == UP
+
+
+def test_a_candidate_whose_address_the_platform_does_not_say_is_not_dead(world):
+    world.plan = replace(world.plan, step_deadline_seconds=3000)
+    read = world.platform.read
+
+    def without_url():
+        service = read()
+        has_traffic = bool(states.shares(service).get(NEW))
+        return (
+            replace(service, traffic=tuple(replace(one, url="") for one in service.traffic)) if has_traffic else service
+        )
+
+    world.platform.read = without_url
+    assert world.run() is End.HELD
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}]
+
+
+@pytest.mark.parametrize("percent", [5, 100])
+@pytest.mark.parametrize("health", ["bad", "missing"])
+def test_where_both_are_dead_nothing_moves_and_a_person_is_told(default, percent, health):
+    def both():
+        dies(default, "dead")
+        default.prober.stable_answers = False
+        default.observer.health = health
+
+    when(default, lambda event: event.name == "moved" and event.percent == percent, both)
+    assert default.run() is End.ALONE
+    assert default.platform.shares() == ({NEW: 100} if percent == 100 else {OLD: 95, NEW: 5})
+    told = next(event for event in default.recorder.events if event.name == "waits")
+    assert "does not answer" in told.reason
+
+
+@pytest.mark.parametrize("percent", [5, 100])
+def test_where_both_were_dead_the_stable_revision_gets_everything_once_it_answers(default, percent):
+    def both():
+        dies(default, "dead")
+        default.prober.stable_answers = False
+
+    when(default, lambda event: event.name == "moved" and event.percent == percent, both)
+    mended = when(default, lambda event: event.name == "waits", lambda: setattr(default.prober, "stable_answers", True))
+    assert default.run() is End.ROLLED_BACK
+    assert moved_back(default) - mended[0] <= 120
+
+
+def test_a_candidate_that_answers_beside_a_dead_stable_revision_and_is_bad_goes_all_the_same(default):
+    """The control of the two above: decision 0045 stays."""
+
+    def happens():
+        default.prober.stable_answers = False
+        default.observer.health = "bad"
+
+    default.prober.trouble = "503"
+    when(default, lambda event: event.name == "moved" and event.percent == 5, happens)
+    assert default.run() is End.UNVERIFIED
 
 
 def first(world):

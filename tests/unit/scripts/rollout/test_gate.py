@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.rollout.gate import Probe, Replay, judge, judge_probe
+from scripts.rollout.gate import LOST_LOOKS, Look, Probe, Replay, judge, judge_probe
 from scripts.rollout.verdict import Verdict, together
 from scripts.rollout.windows import Histogram, Observation
 from tests.fakes.platform import BOUNDS, DIGEST, window
@@ -223,3 +223,75 @@ def probe(**more):
 )
 def test_probes(canary, change, verdict):
     assert together(judge_probe(probe(**change), canary)).verdict is verdict
+
+
+def looks(*answered, differences=0, is_ready=True):
+    return tuple(Look(8, count, differences, is_ready) for count in answered)
+
+
+SILENT = {"is_ready": False, "replay": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "gate"),
+    [
+        ({"looks": looks(8, 8, 8)}, HEALTHY, ""),
+        # one of eight rows is lost now and then
+        ({"looks": looks(7, 7, 7)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(7, 7, 8)}, HEALTHY, ""),
+        ({"looks": looks(8, 8, 7)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(8, 0, 8)}, HEALTHY, ""),
+        ({"looks": looks(0, 0, 8)}, HEALTHY, ""),
+        ({"looks": looks(8, 8, 0)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(8, 0, 0)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(0, 0)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(0, 0, 0)}, UNHEALTHY, "answers"),
+        # half of its instances are dead
+        ({"looks": looks(4, 4, 4)}, UNHEALTHY, "answers"),
+        ({"looks": looks(5, 3, 7)}, UNHEALTHY, "answers"),
+        ({"looks": looks(6, 6, 6)}, INCONCLUSIVE, "answers"),
+        ({"looks": looks(6, 5, 5)}, UNHEALTHY, "answers"),
+        ({"looks": looks(8, 8, 8, differences=1)}, UNHEALTHY, "golden"),
+        # it predicts, and does not say that it is ready
+        ({**SILENT, "looks": looks(8, 8, 8) + looks(8, is_ready=False)}, INCONCLUSIVE, "ready"),
+        ({**SILENT, "looks": looks(8, 8, 8, is_ready=False)}, UNHEALTHY, "ready"),
+        ({**SILENT, "looks": looks(0, is_ready=False), "waited_seconds": 1000.0}, INCONCLUSIVE, "ready"),
+        ({**SILENT, "looks": looks(8, 0, 0, is_ready=False)}, UNHEALTHY, "ready"),
+    ],
+    ids=str,
+)
+def test_looks(canary, change, verdict, gate):
+    judgement = together(judge_probe(probe(**change), canary))
+    assert judgement.verdict is verdict
+    assert judgement.reason.startswith(gate)
+
+
+def test_golden_rows_that_may_differ_may_differ_at_a_look(canary):
+    tolerant = replace(canary, probing=replace(canary.probing, golden_differences_max=1))
+    assert together(judge_probe(probe(looks=looks(8, differences=1)), tolerant)).verdict is HEALTHY
+    assert together(judge_probe(probe(looks=looks(8, differences=2)), tolerant)).verdict is UNHEALTHY
+
+
+def test_a_look_says_what_it_heard():
+    assert [look.is_whole for look in looks(8, 7) + looks(8, is_ready=False)] == [True, False, False]
+    assert [look.is_silent for look in looks(8, 0) + looks(8, 0, is_ready=False)] == [False, False, False, True]
+    assert LOST_LOOKS == 3
+
+
+def test_windows_that_the_platform_stands_in_for_bring_bad_news_and_no_promotion(canary):
+    """The service's own metrics end as the candidate dies; the platform's go on."""
+
+    def dying(start, n):
+        return window(start, n) if start < 300 else replace(empty(start, n), requests=n, errors=n, is_stand_in=True)
+
+    def silent(start, n):
+        return window(start, n) if start < 300 else replace(empty(start, n), requests=n, errors=0, is_stand_in=True)
+
+    def empty(start, n):
+        return replace(window(start, n), **dict.fromkeys(PARTS))
+
+    assert of(judge(seen(dying), (), canary, 50), "errors").verdict is UNHEALTHY
+    late = replace(seen(silent, until=300.0), due_seconds=600.0)
+    judgement = judge(late, (), canary, 50)
+    assert (judgement.verdict, judgement.is_missing) == (INCONCLUSIVE, True)
+    assert of(judgement, "errors").verdict is HEALTHY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.rollout import simulate
+from scripts.rollout import simulate, smoke
 from scripts.rollout.traces import CANDIDATES
 
 ROLLOUTS = 100
@@ -31,8 +31,22 @@ def test_wrong_answers_do_not_even_get_traffic(canary):
     assert simulate.golden("wrong answers, 200", 1000, seed=1) == 1000
 
 
+@pytest.mark.parametrize("kind", [kind for kind in CANDIDATES if "dead" in kind and "quarter" not in kind])
+def test_dead_candidates_are_found_by_a_few_looks_whatever_the_metrics_say(canary, kind):
+    found = simulate.looks(kind, 1000, canary, seed=6)
+    print(f"K9: {kind}: {len(found)} of 1000 after {simulate.median(found)} looks")
+    assert len(found) == 1000
+    assert sorted(found)[980] <= 5
+
+
+def test_looks_roll_no_good_candidate_back(canary):
+    found = sum(len(simulate.looks(kind, 1000, canary, seed=6)) for kind in CANDIDATES if kind.startswith("A/A"))
+    assert found == 0
+
+
 def test_the_table_says_whether_the_promises_are_kept(canary):
     lines, is_kept = simulate.table(canary, 20, 1, ("wrong answers, 200", "p99 ×2"))
     assert is_kept
     assert len(lines) == 6
+    assert simulate.LOOK_ROWS == smoke.LOOK_ROWS
     assert "100.0 %" in lines[3]
