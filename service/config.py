@@ -320,19 +320,3 @@ class Settings:
         if digest is None and self.public_keys is None:
             line = f"{digest_name}={named or 'sha256:<64 hex>'}"
             raise SettingError(f"{name} is in a bucket, but neither pinned nor signed; add {line} or MODEL_PUBLIC_KEY")
-
-
-def settings_table() -> str:
-    """Return the settings as a Markdown table, for DEPLOYMENT.md."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for declared in fields(Settings):
-        default = declared.default
-        listed = ",".join(default) if isinstance(default, tuple) else default
-        shown = (
-            "" if default in (None, (), "") else f"`{str(default).lower() if isinstance(default, bool) else listed}`"
-        )
-        if default == DEFAULT_CACHE:
-            # the table is the same for every user and machine
-            shown = "`<temporary folder>/rookery-<uid>`"
-        lines.append(f"| `{declared.metadata['env']}` | {shown} | {declared.metadata['doc']} |")
-    return "\n".join(lines) + "\n"

@@ -221,12 +221,16 @@ class Prober:
 
     def look(self, url: str, digest: str) -> Probe:
         self.boundaries.cross()
-        assert url == tag_url("candidate")
+        self.require_candidate(url)
         lost = next(self.lost) if self.is_ready else self.lost_unready
         if lost == 8:
             self.hangs()
         look = Look(8, 8 - lost, self.wrong, self.is_ready)
         return Probe(digest, self.digest, self.is_ready, 0, self.is_fallback, looks=(look,))
+
+    def require_candidate(self, url: str) -> None:
+        """Fail unless it is the address of the candidate's tag."""
+        assert url == tag_url("candidate")
 
     def asked(self, url: str) -> Sequence[Asked]:
         return ()

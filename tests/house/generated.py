@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from model import dataset, predictor, spec, train, verify
 from scripts.monitoring import files
 from service.answer import Answerer
 from service.app import create_app
-from service.config import Settings, settings_table
+from service.config import DEFAULT_CACHE, Settings
 from service.families import CODES, METRICS, PHASES, STAGES, outcomes
 from service.loader import Ready
 from service.ways import PROTOCOLS, ROUTES
@@ -20,6 +20,22 @@ from tests.unit.service.protocols import matrix
 MATRIX = Path(__file__).resolve().parents[2] / "docs/bad-input-matrix.md"
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "DEPLOYMENT.md"
 END = "<!-- end -->\n"
+
+
+def settings_table() -> str:
+    """Return the settings as a Markdown table, for DEPLOYMENT.md."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for declared in fields(Settings):
+        default = declared.default
+        listed = ",".join(default) if isinstance(default, tuple) else default
+        shown = (
+            "" if default in (None, (), "") else f"`{str(default).lower() if isinstance(default, bool) else listed}`"
+        )
+        if default == DEFAULT_CACHE:
+            # the table is the same for every user and machine
+            shown = "`<temporary folder>/rookery-<uid>`"
+        lines.append(f"| `{declared.metadata['env']}` | {shown} | {declared.metadata['doc']} |")
+    return "\n".join(lines) + "\n"
 
 
 def metrics_table() -> str:

@@ -27,6 +27,8 @@ from .servers import Server, exchange
 SEED = 20_140_305
 RANDOM_ROWS = 10_000
 BATCH_ROWS = 2_500
+# four problems in a row, and of the bad rows of one batch 1,000 problems are named
+MIXED_UP_ROWS = 250
 
 
 def one_by_one(server: Server, instances: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -40,11 +42,13 @@ def one_by_one(server: Server, instances: Sequence[dict[str, Any]]) -> list[dict
     return found
 
 
-def in_batches(server: Server, instances: Sequence[dict[str, Any]], query: str = "") -> list[dict[str, Any]]:
-    """Answer instances in batches."""
+def in_batches(
+    server: Server, instances: Sequence[dict[str, Any]], query: str = "", rows: int = BATCH_ROWS
+) -> list[dict[str, Any]]:
+    """Answer instances in batches of so many rows."""
     found = []
-    for first in range(0, len(instances), BATCH_ROWS):
-        answer = server.predict({"instances": instances[first : first + BATCH_ROWS]}, query)
+    for first in range(0, len(instances), rows):
+        answer = server.predict({"instances": instances[first : first + rows]}, query)
         assert answer.status == 200, answer.body[:2000]
         found += answer.json()["predictions"]
     return found
@@ -171,7 +175,7 @@ class Recognition:
 
 def recognise(server: Server, found: list[MixUp]) -> Recognition:
     """Send real and mixed-up rows side by side."""
-    rows = in_batches(server, [mix_up.instance for mix_up in found], "?on_error=row")
+    rows = in_batches(server, [mix_up.instance for mix_up in found], "?on_error=row", MIXED_UP_ROWS)
     pairs = list(zip(rows, found, strict=True))
     mixed_up = [(row, mix_up) for row, mix_up in pairs if mix_up.units]
     return Recognition(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from model import sign
-from service.config import SettingError, Settings, settings_table
+from service.config import SettingError, Settings
+from tests.house.generated import settings_table
 
 HEX = "0123456789abcdef" * 4
 

@@ -1009,6 +1009,7 @@ def test_what_a_connection_holds_counts_and_is_refused_when_there_is_no_more(tal
 
     async def conversation(line: Line) -> tuple[int, list[int]]:
         line.send(begin)
+        await line.settle()
         held_bytes = budget.held_bytes
         line.send(end)
         return held_bytes, _codes(await line.wait_for(1))

@@ -632,7 +632,7 @@ def test_a_candidate_whose_address_the_platform_does_not_say_is_not_dead(world):
 
     world.platform.read = without_url
     assert world.run() is End.HELD
-    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}]
+    assert history(world) == [{OLD: 100}, {OLD: 95, NEW: 5}, {OLD: 100}]
 
 
 @pytest.mark.parametrize("percent", [5, 100])

@@ -40,6 +40,9 @@ class AnyUrl(Prober):
         assert candidate_url
         return Probe(digest, self.digest, self.is_ready, waited_seconds, self.is_fallback, self.replay)
 
+    def require_candidate(self, url: str) -> None:
+        assert url.startswith("http://candidate---")
+
     def identify(self, url: str, digest: str) -> Probe:
         is_ready = self.stable_answers or not url.startswith("http://stable")
         return Probe(digest, self.digest, is_ready, 0, self.is_fallback)
