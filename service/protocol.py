@@ -20,6 +20,9 @@ HEAD_BYTES = 64 << 10
 # chunk sizes, extensions and trailers may take so much, and beyond it as much as the body that they frame
 FRAMING_BYTES = 64 << 10
 
+# a body with more framing than this, and than an eighth of itself, is parsed with this part of the loop's time at most
+PATIENT_BYTES, FRAMING_SHARE = 8 << 10, 0.2
+
 # fed to the parser at once: it moves what it has not parsed yet after every chunk, which costs the square of this
 PIECE_BYTES = 4 << 10
 
@@ -39,6 +42,9 @@ class TimedProtocol(ClosingProtocol):
     The hot path notes the time and where the request is; the judging is done by `judge`, which the worker calls for
     every connection once a second.
     """
+
+    # of the whole process: until when no body in many small chunks is read on
+    _framing_until = 0.0
 
     def __init__(self, worker: Any) -> None:
         """Belong to a worker that has `deadlines`, and whose application has a budget for `bodies`."""
@@ -88,11 +94,24 @@ class TimedProtocol(ClosingProtocol):
             return False
         if self._stage == HEAD and len(self._raw) > HEAD_BYTES:
             return self._refuse(431, f"request line and headers are longer than {HEAD_BYTES} bytes")
-        if self._stage == BODY:
-            if self._received > FRAMING_BYTES + 2 * self._carried:
-                return self._refuse(400, f"chunk sizes, extensions and trailers take more than {FRAMING_BYTES} bytes")
-            sockets.acknowledge(self.transport)
+        return self._stage != BODY or self._bound_framing()
+
+    def _bound_framing(self) -> bool:
+        """Refuse a body that is mostly framing, and read one in many small chunks later; says whether it goes on."""
+        if self._received > FRAMING_BYTES + 2 * self._carried:
+            return self._refuse(400, f"chunk sizes, extensions and trailers take more than {FRAMING_BYTES} bytes")
+        sockets.acknowledge(self.transport)
+        if self._received - self._carried > max(PATIENT_BYTES, self._carried // 8):
+            self._read_later(time.monotonic() - self.active_at)
         return True
+
+    def _read_later(self, seconds: float) -> None:
+        """Pause reading, in turn with all other bodies in small chunks, after parsing for this many seconds."""
+        now = time.monotonic()
+        until = max(now, TimedProtocol._framing_until) + seconds / FRAMING_SHARE
+        TimedProtocol._framing_until = until
+        self.transport.pause_reading()
+        self.worker.loop.call_later(until - now, self.transport.resume_reading)
 
     def _feed(self, data: bytes) -> bool:
         """Feed the parser in pieces; says whether the connection goes on."""
