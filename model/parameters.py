@@ -46,6 +46,9 @@ REFUSED = {
     ),
 }  # fmt: skip
 
+# XGBoost adds weights up as float32, and fails where they overflow
+MOST_WEIGHT = 1_000_000
+
 # what is about one of two classes, and would be about the alphabetically later one
 OF_POSITIVE = ("scale_pos_weight", "base_score")
 
@@ -86,8 +89,8 @@ def _refuse_of_positive(loaded: LoadedSpec, classes: Sequence[str], key: str, va
         raise loaded.error(at, f'`{key}` is about one class; name it: {table}, or "{classes[1]}"')
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise loaded.error(at, f"`{key}` must be a number")
-    if key == "scale_pos_weight" and not 0 < value < np.inf:
-        raise loaded.error(at, f"`{key}` must be above 0")
+    if key == "scale_pos_weight" and not 0 < value <= MOST_WEIGHT:
+        raise loaded.error(at, f"`{key}` must be above 0, and {MOST_WEIGHT} at most")
     if key == "base_score" and not 0 < value < 1:
         raise loaded.error(at, f"`{key}` must be a probability between 0 and 1")
     if key == "scale_pos_weight" and loaded.spec.algorithm.class_weight is not None:

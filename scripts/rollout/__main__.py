@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -128,9 +129,11 @@ def _roll_back(given: argparse.Namespace, person: verbs.Person, goal: verbs.Dest
     """Say what a rollback will do, and ask where somebody else moved traffic since; without a terminal, refuse."""
     print(f"rollback: {goal}", file=sys.stderr)
     is_sure = given.yes
-    if goal.doubt and not is_sure and sys.stdin.isatty():
+    if goal.doubt and not is_sure and sys.stdin is not None and sys.stdin.isatty():
         print(f"{goal.doubt}", file=sys.stderr)
-        is_sure = input(f"give {goal.revision} everything? [y/N] ").strip().lower() in ("y", "yes")
+        # the end of the input is no yes
+        with contextlib.suppress(EOFError):
+            is_sure = input(f"give {goal.revision} everything? [y/N] ").strip().lower() in ("y", "yes")
     # what was agreed to is done, and nothing that came up meanwhile
     person.rollback(given.reason, to=goal.revision if is_sure and goal.doubt else given.to, is_sure=is_sure)
 

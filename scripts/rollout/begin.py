@@ -60,6 +60,9 @@ class Beginner:
             if chosen != found.candidate:
                 self._supersede(service, found, chosen, is_named=bool(candidate))
                 return None
+            if not candidate:
+                # a newer one may have lost the tag to a rollback that could not wait until it was ready
+                states.require_newest(service, found.candidate)
             return self._take_over(service, found, digest)
         if found is not None and states.is_done(service, found) and candidate in ("", found.candidate):
             if found.digest not in ("", digest):
@@ -68,6 +71,10 @@ class Beginner:
         fresh = states.begin(service, self._plan, now, self._holder, digest, candidate)
         if found is not None and found.candidate == fresh.candidate and not self._may_repeat(found, candidate):
             raise RolloutError(f"{found.candidate} {found.phase.value} before: {found.reason}; to try again: retry")
+        if candidate:
+            # from now on it is the one that is meant, until another one is deployed
+            meant = {states.INTENDED: candidate, states.INTENDED_DIGEST: digest}
+            service = replace(service, annotations={**service.annotations, **meant})
         state = self._mover.place(service, replace(fresh, seen_seconds=now))
         first = f"{state.candidate} is the first revision of all"
         self._tell(
@@ -104,7 +111,7 @@ class Beginner:
         ours = replace(found, holder=self._holder, seen_seconds=self._clock.now())
         # where the traffic is ours the tags are written again too: somebody may have taken one away
         is_as_said = states.shares(service) == states.wanted(found, self._plan)
-        is_whole = is_as_said and not states.is_deploying(service, found)
+        is_whole = is_as_said and states.deploying(service, found) is None
         state = self._mover.place(service, ours) if is_whole else self._mover.annotate(service, ours)
         self._tell("resumed", state, f"after the controller {found.holder}")
         return state

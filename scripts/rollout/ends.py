@@ -8,7 +8,15 @@ from enum import StrEnum
 from scripts.rollout import state as states
 from scripts.rollout.baseline import SILENT_LOOKS
 from scripts.rollout.doors import Clock, Prober, Tell
-from scripts.rollout.moves import AS_EXPECTED_SECONDS, AT_ONCE_SECONDS, POLL_SECONDS, Mover, StoodDown
+from scripts.rollout.moves import (
+    AS_EXPECTED_SECONDS,
+    AT_ONCE_SECONDS,
+    ATTEMPTS,
+    LONGEST_WAIT_SECONDS,
+    POLL_SECONDS,
+    Mover,
+    StoodDown,
+)
 from scripts.rollout.plan import Plan
 from scripts.rollout.platform import Conflict, PlatformError, Service, Unavailable
 from scripts.rollout.state import Damaged, Phase, State
@@ -34,9 +42,6 @@ class OnHold(StrEnum):
 
     BACK = "back"
     KEEP = "keep"
-
-
-STAND_DOWN_ATTEMPTS = 5
 
 
 class Ender:
@@ -162,7 +167,14 @@ class Ender:
 
         What somebody else moved stays as it is, and so does the rollout of another controller.
         """
-        for _ in range(STAND_DOWN_ATTEMPTS):
+        try:
+            return self._stand_down(state, reason)
+        except PlatformError as error:
+            self._tell("held", self._mover.last or state, f"{reason}; nobody judges the candidate any more: {error}")
+            raise
+
+    def _stand_down(self, state: State, reason: str) -> End:
+        for attempt in range(ATTEMPTS):
             service = self._mover.settled()
             try:
                 found, is_damaged = states.of(service), False
@@ -183,7 +195,7 @@ class Ender:
                     self._mover.annotate(service, ended)
             except (Conflict, Unavailable) as error:
                 reason = f"{reason.partition(' (not noted')[0]} (not noted in the service: {error})"
-                self._clock.sleep(POLL_SECONDS)
+                self._clock.sleep(min(POLL_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
                 continue
             break
         share = states.shares(service).get(state.candidate, 0)

@@ -8,7 +8,7 @@ from scripts.rollout import state as states
 from scripts.rollout.doors import Clock
 from scripts.rollout.plan import Plan
 from scripts.rollout.platform import Conflict, Platform, Service, Unavailable
-from scripts.rollout.state import Damaged, State
+from scripts.rollout.state import Damaged, Phase, State
 
 SETTLE_SECONDS = 300.0
 # how long a service may be unsettled although its traffic is as expected, before that is believed
@@ -146,8 +146,8 @@ class Mover:
             if found == wish or (found.phase, found.step) != (expected.phase, expected.step):
                 return found
             wish = to(found)
-            is_more = wish.percent(self._plan) > found.percent(self._plan)
-            if wish == found or (is_more and states.is_deploying(service, found)):
+            is_more = wish.phase is Phase.PROMOTED or wish.percent(self._plan) > found.percent(self._plan)
+            if wish == found or (is_more and states.deploying(service, found)):
                 return found
             written = states.with_traffic(service, wish, self._plan)
             # as it will be read back
@@ -175,7 +175,7 @@ class Mover:
         Raises:
             Conflict, Unavailable, Refused: see `Platform.write`.
         """
-        self._mine = (*self._mine[-1:], state)
+        self._mine = (*self._mine, state)
         self._platform.write(states.noted(service, state))
         return state
 
@@ -190,7 +190,7 @@ class Mover:
         Raises:
             Conflict, Unavailable, Refused: see `Platform.write`.
         """
-        self._mine = (*self._mine[-1:], state)
+        self._mine = (*self._mine, state)
         self._platform.write(states.with_traffic(service, state, self._plan, takes_tag=takes_tag))
         return state
 

@@ -208,11 +208,11 @@ def other_candidate(service: Service, state: State) -> str | None:
     return None if tagged == state.candidate else tagged
 
 
-def is_deploying(service: Service, state: State) -> bool:
-    """Whether another candidate was asked for that is neither ready nor failed yet."""
+def deploying(service: Service, state: State) -> str | None:
+    """Return another candidate that was asked for and is neither ready nor failed yet, None if there is none."""
     if service.asked is None or service.settled or service.failed:
-        return False
-    return other_candidate(replace(service, traffic=service.asked), state) is not None
+        return None
+    return other_candidate(replace(service, traffic=service.asked), state)
 
 
 def require_newest(service: Service, candidate: str) -> None:
@@ -244,7 +244,8 @@ def with_traffic(service: Service, state: State, plan: Plan, *, takes_tag: bool 
     """Return the service as it is to be written: traffic and state in one.
 
     The stable revision keeps a tag until the end, so that its minimum of instances stays warm at 0 % as well; the
-    tags of others stay, at 0 %, and so does the tag `candidate` of a newer candidate unless `takes_tag`.
+    tags of others stay, at 0 %, and so does the tag `candidate` of a newer candidate unless `takes_tag`. That of one
+    which is not ready yet goes: nothing of what names it would be served before it is ready.
     """
     percent = state.percent(plan)
     newer = None if takes_tag else other_candidate(service, state)

@@ -152,6 +152,11 @@ class Person:
                 raise RolloutError(f"{service.name} has no rollout")
             if found is not None and not found.is_over:
                 raise RolloutError(f"the rollout of {found.candidate} goes on; there is nothing to retry")
+            if len(states.shares(service)) != 1:
+                split = states.say(states.shares(service))
+                raise RolloutError(
+                    f"the traffic is split ({split}), and forgetting the rollout would hide it; rollback"
+                )
             notes = {name: text for name, text in service.annotations.items() if name != states.ANNOTATION}
             traffic = service.traffic if service.asked is None else service.asked
             return replace(service, traffic=traffic, annotations=notes)
@@ -237,6 +242,8 @@ def _require_not_superseded(service: Service, found: State) -> None:
         raise RolloutError(
             f"{found.candidate} is superseded: {newer} has the tag {states.CANDIDATE} now; run, or abort"
         )
+    if newer := states.deploying(service, found):
+        raise RolloutError(f"{newer} is being deployed and supersedes {found.candidate}; wait until it is ready")
 
 
 def status(service: Service, plan: Plan, now_seconds: float) -> dict[str, object]:

@@ -135,6 +135,7 @@ OF_ONE_CLASS = {
     "zero": ("scale_pos_weight = 0", "kind a", 2, "must be above 0"),
     "not a number": ("scale_pos_weight = nan", "kind a", 2, "must be above 0"),
     "infinite": ("scale_pos_weight = inf", "kind a", 2, "must be above 0"),
+    "too much": ("scale_pos_weight = 1e300", "kind a", 2, "1000000 at most"),
     "a score of one": ("base_score = 1", "kind a", 2, "must be a probability"),
 }
 

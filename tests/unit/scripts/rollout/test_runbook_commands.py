@@ -253,6 +253,32 @@ def test_rollback_without_a_terminal_asks_by_its_status(walk, capsys, monkeypatc
     ] == [0]
 
 
+class Terminal(io.StringIO):
+    """A terminal on which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stdin", "status", "shares"),
+    [
+        (None, 12, {"x-3": 100}),
+        (Terminal(""), 12, {"x-3": 100}),
+        (Terminal("n\n"), 12, {"x-3": 100}),
+        (Terminal("y\n"), 0, {"x-2": 100}),
+    ],
+    ids=["closed", "end-of-input", "no", "yes"],
+)
+def test_rollback_asks_once_and_takes_only_yes(walk, monkeypatch, stdin, status, shares):
+    assert walk.run() is End.PROMOTED
+    walk.deploy("x-3")
+    walk.cloud.move_traffic("x", {"x-3": 100})
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert walk.say("rollback") == status
+    assert walk.cloud.traffic("x") == shares
+
+
 def test_a_revision_that_does_not_exist_is_refused_in_one_line(walk, capsys):
     assert walk.say("rollback", "--to", "x-9") == 1
     said = capsys.readouterr().err.splitlines()
