@@ -187,14 +187,15 @@ class TimedProtocol(ClosingProtocol):
             UnsupportedTransferCoding: a body that is not just in chunks, which the C parser lets pass.
         """
         parser = self._callback_parser
-        headers = {name.lower(): value for name, value in getattr(parser, "asgi_headers", None) or parser.headers}
+        given = getattr(parser, "asgi_headers", None) or parser.headers
+        headers = {name.lower(): value for name, value in given}
         if parser.http_version >= (1, 1) and b"host" not in headers:
             raise ParseError("the header Host is missing")
         if not is_host(headers.get(b"host", b"")):
             raise ParseError("the header Host is not a host with an optional port up to 65535")
         if len(headers.get(b"content-length", b"")) > LENGTH_DIGITS:
             raise ParseError(f"the header Content-Length has more than {LENGTH_DIGITS} digits")
-        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        if any(name.lower() == b"transfer-encoding" and value.lower() != b"chunked" for name, value in given):
             raise UnsupportedTransferCoding("the only transfer coding taken is chunked")
 
     def _on_body(self, chunk: bytes) -> None:

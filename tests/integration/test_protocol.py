@@ -65,6 +65,8 @@ INVALID: dict[str, Case] = {
     "chunked twice in one header": fault(IN_CHUNKS, b"chunked", b"chunked, chunked"),
     "chunked before gzip": fault(IN_CHUNKS, b"chunked", b"chunked, gzip"),
     "gzip before chunked": fault(IN_CHUNKS, b"chunked", b"gzip, chunked"),
+    "gzip in a line before chunked": fault(IN_CHUNKS, CHUNKED, b"Transfer-Encoding: gzip\r\n" + CHUNKED),
+    "identity in a line before chunked": fault(IN_CHUNKS, CHUNKED, b"Transfer-Encoding: identity\r\n" + CHUNKED),
     "identity before chunked": fault(IN_CHUNKS, b"chunked", b"identity, chunked"),
     "unknown transfer coding": fault(IN_CHUNKS, b"chunked", b"xchunked"),
     "chunked with a parameter": fault(IN_CHUNKS, b"chunked", b"chunked;a=b"),
